@@ -1,0 +1,150 @@
+/*
+ * engine.h
+ *	  Settings, shared memory, worker slots, failpoints.
+ */
+#ifndef SE_ENGINE_H
+#define SE_ENGINE_H
+
+#include "postgres.h"
+
+#include "datatype/timestamp.h"
+#include "port/atomics.h"
+#include "storage/condition_variable.h"
+#include "storage/latch.h"
+#include "storage/lwlock.h"
+
+/* ---- settings (guc.c) ---- */
+extern bool se_enabled;				/* stream_engine.enabled, sighup */
+extern int	se_max_workers;			/* stream_engine.max_workers: slots, postmaster */
+extern int	se_commit_interval;		/* stream_engine.commit_interval, ms */
+extern int	se_state_memory;		/* stream_engine.state_memory, kB, postmaster */
+extern int	se_max_group_state;		/* stream_engine.max_group_state, kB */
+extern int	se_max_slices;			/* stream_engine.max_slices: slices a hopping window */
+extern int	se_retry_interval;		/* stream_engine.retry_interval: first back-off, ms */
+extern int	se_max_failures;		/* stream_engine.max_failures: equal failures until
+									 * state 'error' */
+extern int	se_ledger_retention;	/* stream_engine.ledger_retention, seconds */
+extern char *se_failpoints;			/* stream_engine.failpoints; only in builds with
+									 * SE_FAILPOINTS */
+
+/* ---- worker slots (slots.c) ---- */
+
+typedef enum SeSlotKind
+{
+	SE_SLOT_FREE = 0,
+	SE_SLOT_MANAGER,
+	SE_SLOT_READER
+} SeSlotKind;
+
+/* What a worker is doing: shown by stat_workers and as pg_stat_activity.query. */
+typedef enum SePhase
+{
+	SE_PHASE_STARTING,
+	SE_PHASE_RECOVERING,			/* reading the state log */
+	SE_PHASE_WAITING,				/* for records */
+	SE_PHASE_READING,
+	SE_PHASE_COMMITTING,
+	SE_PHASE_BACKOFF,				/* after an error */
+	SE_PHASE_STOPPING
+} SePhase;
+
+typedef struct SeSlot
+{
+	SeSlotKind	kind;
+	uint32		generation;			/* + 1 each time the slot is taken */
+	Oid			database;
+	int32		reader;				/* reader id; 0 for a manager */
+	pid_t		pid;				/* 0: requested, not yet attached */
+	Latch	   *latch;				/* of the attached process */
+	bool		stop;				/* asked to leave */
+	TimestampTz	started;
+	/* below: written by the owner without a lock, read by views */
+	pg_atomic_uint32 phase;
+	pg_atomic_uint64 records;		/* since start */
+	pg_atomic_uint64 bytes;
+	pg_atomic_uint64 commits;
+	pg_atomic_uint64 last_commit;	/* TimestampTz */
+	pg_atomic_uint64 last_record;	/* TimestampTz */
+	char		message[256];		/* last transient error, "" if none; under lock */
+} SeSlot;
+
+typedef struct SeShared
+{
+	LWLock	   *lock;				/* protects the slots' plain fields */
+	ConditionVariable progress;		/* broadcast after each commit of any reader */
+	Latch	   *launcher_latch;
+	int			nslots;
+	SeSlot		slots[FLEXIBLE_ARRAY_MEMBER];
+} SeShared;
+
+/* NULL when the library is not preloaded. */
+extern SeShared *se_shared;
+
+/*
+ * Raises ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE with a hint that names the
+ * line to add to postgresql.conf when the library is not preloaded.
+ */
+extern void se_require_preload(void);
+
+/* Wake the managers and workers of this database when the transaction commits. */
+extern void se_wake_at_commit(void);
+
+/* Wake them now (after a commit of a procedure). */
+extern void se_wake_database(Oid database);
+
+/* ---- for worker processes ---- */
+
+/*
+ * First lines of a worker: attach to the slot given in bgw_main_arg, install
+ * signal handlers, connect to the slot's database as the bootstrap superuser,
+ * pin search_path.  Detaches at exit.  Returns the slot; exits 0 when the slot
+ * was given away or stop was asked.
+ */
+extern SeSlot *se_worker_attach(Datum main_arg, SeSlotKind kind);
+extern SeSlot *se_my_slot;
+
+/* True when the worker must leave: SIGTERM, slot->stop, enabled = off, extension gone. */
+extern bool se_worker_must_stop(void);
+
+/* SIGHUP has been seen: the caller runs ProcessConfigFile. */
+extern void se_worker_reload(void);
+
+extern void se_worker_phase(SePhase phase);		/* also pg_stat_activity */
+extern void se_worker_message(const char *message);	/* "" clears */
+
+/* Tell waiters that a reader has committed. */
+extern void se_progress_broadcast(void);
+
+/* Implemented in src/reader: entry point of a reader's worker. */
+extern PGDLLEXPORT void se_reader_main(Datum main_arg);
+
+/*
+ * Implemented in src/catalog: ids of the readers that should be running in this
+ * database (inside a transaction, as superuser); palloc'd.
+ */
+extern int	se_catalog_wanted_readers(int32 **readers);
+
+/*
+ * Implemented in src/catalog: a reader failed (message of the error) as often as
+ * max_failures: set its state to error.  Called by the manager inside a
+ * transaction.
+ */
+extern void se_catalog_reader_failed(int32 reader, const char *message);
+
+/* Stop (and keep stopped) all workers of a database until resumed; waits up to timeout_ms. */
+extern bool se_stop_database(Oid database, int timeout_ms);
+extern void se_resume_database(Oid database);
+
+/* ---- failpoints (failpoints.c) ---- */
+/*
+ * stream_engine.failpoints = 'name=action[,name=action...]'; action: error, kill (SIGKILL to
+ * itself), panic, exit, oom, sleep:MS (latch wait), each optionally with @N: only at the N-th passing.
+ */
+#ifdef SE_FAILPOINTS
+extern void se_failpoint(const char *name);
+#define SE_FAILPOINT(name) se_failpoint(name)
+#else
+#define SE_FAILPOINT(name) ((void) 0)
+#endif
+
+#endif							/* SE_ENGINE_H */

@@ -1,0 +1,151 @@
+/*
+ * source.h
+ *	  Where records come from: the interface between the reader and a source.
+ *
+ * NOTES
+ *	  Sources, decoders and the foreign-table scan live in a library of their
+ *	  own, stream_engine_source, which links librdkafka and simdjson; the
+ *	  preloaded library reaches it through se_source_library() alone, resolved
+ *	  with load_external_function() in workers and scans.
+ *
+ *	  A source is used by one process and one thread.  No call blocks longer
+ *	  than its timeout, and each blocking call waits in slices of at most 100 ms
+ *	  with CHECK_FOR_INTERRUPTS between them.
+ *
+ *	  Ownership: an SeSource is malloc'd together with whatever it holds and is
+ *	  registered with a MemoryContextCallback of the context in which it was
+ *	  opened, so that an ERROR that deletes the context also closes the source
+ *	  and destroys the messages of the batch that is still held.
+ */
+#ifndef SE_SOURCE_H
+#define SE_SOURCE_H
+
+#include "postgres.h"
+
+#include "datatype/timestamp.h"
+#include "utils/rel.h"
+
+#include "columns.h"
+#include "decoder.h"
+
+typedef struct SeSource SeSource;
+
+typedef enum SeSourceEventKind
+{
+	SE_EVENT_EOF,				/* caught up: "offset" is the partition's end,
+								 * transaction markers included */
+	SE_EVENT_TRANSIENT,			/* library retries by itself (broker down, ...) */
+	SE_EVENT_OFFSET_LOST,		/* the wanted offset is not in the log any more;
+								 * the partition is stopped until reassigned */
+	SE_EVENT_CONFIG,			/* login refused, topic unknown, not authorised */
+	SE_EVENT_DATA,				/* a record that cannot be fetched */
+	SE_EVENT_FATAL				/* close and open again */
+} SeSourceEventKind;
+
+typedef struct SeSourceEvent
+{
+	SeSourceEventKind kind;
+	int32		partition;		/* -1: the whole source */
+	int64		offset;
+	int			sqlstate;
+	char		message[320];	/* never holds a secret */
+	char		hint[200];		/* "" if none */
+} SeSourceEvent;
+
+#define SE_EVENTS_MAX 64
+
+/* What one fetch delivers.  The records' bytes live until release. */
+typedef struct SeSourceBatch
+{
+	int			nrecords;
+	int			nevents;
+	SeRecord	records[SE_BATCH_MAX];
+	SeSourceEvent events[SE_EVENTS_MAX];
+} SeSourceBatch;
+
+typedef struct SePosition
+{
+	int32		partition;
+	int64		offset;			/* next offset to read */
+} SePosition;
+
+typedef struct SeSourceRoutine
+{
+	const char *name;
+
+	/*
+	 * Opens the source of stream "relid" (a foreign table) with the options
+	 * of its server, its table and of "userid"'s user mapping.  Raises
+	 * configuration errors; does not wait for the broker.
+	 */
+	SeSource   *(*open) (Oid relid, Oid userid);
+
+	/* Closes; never blocks for longer than a few hundred milliseconds. */
+	void		(*close) (SeSource *source);
+
+	/*
+	 * Number of partitions; raises a clear error when the broker is not
+	 * reached, the login refused or the topic unknown within timeout_ms.
+	 */
+	int			(*partitions) (SeSource *source, int timeout_ms);
+
+	/*
+	 * First offset kept and end offset (last stable offset when reading
+	 * committed records) as the broker says.  Raises as above.
+	 */
+	void		(*offsets) (SeSource *source, int32 partition, int timeout_ms,
+							int64 *low, int64 *high);
+
+	/* First offset with timestamp >= t; the end offset if there is none. */
+	int64		(*offset_for_time) (SeSource *source, int32 partition, TimestampTz t,
+									int timeout_ms);
+
+	/*
+	 * Last known end offset without asking the broker, -1 if unknown.
+	 */
+	int64		(*cached_high) (SeSource *source, int32 partition);
+
+	/*
+	 * Start to fetch these partitions from these offsets, and no others;
+	 * what was fetched before and not delivered is dropped.
+	 */
+	void		(*assign) (SeSource *source, const SePosition *positions, int npositions);
+
+	/*
+	 * Deliver what is there, without waiting; in offset order within each
+	 * partition.  batch->nrecords = batch->nevents = 0: nothing there.
+	 */
+	void		(*fetch) (SeSource *source, SeSourceBatch *batch, int max_records);
+
+	/* Give the records' bytes back.  Must follow each fetch. */
+	void		(*release) (SeSource *source, SeSourceBatch *batch);
+
+	/*
+	 * A descriptor that becomes readable when fetch has something after
+	 * having had nothing, or -1 with *poll_ms = how often to try instead.
+	 */
+	int			(*wait_fd) (SeSource *source, int *poll_ms);
+
+	/* Clear the descriptor; to be called before draining with fetch. */
+	void		(*drain_fd) (SeSource *source);
+} SeSourceRoutine;
+
+/* All that the engine uses of the second library. */
+typedef struct SeSourceLibrary
+{
+	int			abi_version;	/* SE_SOURCE_ABI */
+	const SeSourceRoutine *(*routine_of_server) (Oid serverid);
+	SeDecoder  *(*decoder_create) (Relation stream, AttrNumber event_time,
+								   const Bitmapset *needed, MemoryContext context);
+	void		(*decoder_run) (SeDecoder *decoder, const SeRecord *records, int nrecords);
+	SeBatch    *(*decoder_batch) (SeDecoder *decoder);
+	const char *(*version) (void);	/* "librdkafka 2.0.2, simdjson 3.0.1" */
+} SeSourceLibrary;
+
+#define SE_SOURCE_ABI 1
+#define SE_SOURCE_LIBRARY "$libdir/stream_engine_source"
+#define SE_SOURCE_SYMBOL "se_source_library"
+
+typedef const SeSourceLibrary *(*SeSourceLibraryFunction) (void);
+
+#endif							/* SE_SOURCE_H */

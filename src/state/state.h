@@ -1,0 +1,130 @@
+/*
+ * state.h
+ *	  Window state: aggregate kernels, memtables and their byte format.
+ *
+ * NOTES
+ *	  The state of a (query, slice) is a set of groups; a group is its key and
+ *	  one state for each aggregate.  A memtable holds the groups touched since
+ *	  the last commit; flushed, it becomes a run: chunks of bytes with the groups
+ *	  in the order of their hashes.  Runs are commutative: merging all runs of a
+ *	  slice, in any order, gives the slice's state.  The same structure serves
+ *	  for merging (decode chunks into a memtable, read the groups).
+ *
+ *	  Everything here is private to a process.  Nothing here reads or writes a
+ *	  table.
+ */
+#ifndef SE_STATE_H
+#define SE_STATE_H
+
+#include "postgres.h"
+
+#include "nodes/primnodes.h"
+
+#include "source/columns.h"
+
+typedef struct SeGroupLayout SeGroupLayout;
+typedef struct SeMemtable SeMemtable;
+typedef struct SeGroup SeGroup; /* opaque: a slot of a memtable */
+
+typedef struct SeKeySpec
+{
+	Oid			type;
+	int32		typmod;
+	Oid			collation;
+	Oid			eq_opr;			/* equality of GROUP BY, hashable */
+	Oid			sort_opr;		/* btree "<" */
+} SeKeySpec;
+
+/* How an aggregate is executed; shown by validate_query. */
+typedef enum SeAggregateMethod
+{
+	SE_AGG_KERNEL,				/* flat state, vector loop */
+	SE_AGG_COMBINE,				/* the aggregate's own transition, combine and
+								 * serialize functions */
+	SE_AGG_UNSUPPORTED
+} SeAggregateMethod;
+
+/*
+ * How "aggref" would be executed; on SE_AGG_UNSUPPORTED *reason is a message
+ * for errdetail ("The aggregate has no combine function.").
+ */
+extern SeAggregateMethod se_aggregate_method(const Aggref *aggref, const char **reason);
+
+/*
+ * Compile the layout of groups: keys and aggregates (argument types, inputcollid,
+ * aggtype are taken from the Aggrefs; their args and filter are not evaluated
+ * here).  Lives in "context".  Must be called inside a transaction.
+ */
+extern SeGroupLayout *se_layout_create(int nkeys, const SeKeySpec *keys, int naggs,
+									   Aggref *const *aggrefs, MemoryContext context);
+
+/*
+ * A hash of everything the byte format depends on: format version, server
+ * major version, key types and collations, aggregates and transition types.
+ */
+extern uint32 se_layout_stamp(const SeGroupLayout *layout);
+
+/*
+ * A memtable in its own child of "parent".  "expected_groups" sizes it.
+ */
+extern SeMemtable *se_memtable_create(const SeGroupLayout *layout, MemoryContext parent,
+									  int64 expected_groups);
+extern void se_memtable_free(SeMemtable *table);
+
+/* Forget all groups, keep the memory (shrinks when far too large). */
+extern void se_memtable_reset(SeMemtable *table);
+
+extern int64 se_memtable_ngroups(const SeMemtable *table);
+extern Size se_memtable_memory(const SeMemtable *table);	/* bytes */
+
+/*
+ * Find or create the groups of rows[0..nrows-1] of the key vectors
+ * (keys[nkeys]).  groups[i] receives the group of rows[i]; the pointers are
+ * valid until the next lookup, merge or reset.  Keys are copied only when a
+ * group is born.  nkeys = 0: the one group.
+ */
+extern void se_memtable_lookup(SeMemtable *table, const SeVector *keys, const int *rows,
+							   int nrows, SeGroup **groups);
+
+/*
+ * Advance aggregate "agg" of groups[i] with row rows[i] of args (one vector an
+ * argument; NULL for count(*)).  Rows that the aggregate's FILTER refuses are
+ * left out by the caller.  May raise errors of the aggregate's functions; then
+ * se_state_error_row tells the row that was being processed (-1 unknown).
+ */
+extern void se_memtable_update(SeMemtable *table, int agg, const SeVector *args,
+							   const int *rows, int nrows, SeGroup **groups);
+extern int	se_state_error_row;
+
+/*
+ * Encode all groups in hash order as chunks of at most "max_chunk" bytes (a
+ * group larger than that gets a chunk of its own) and hand them to "emit" with
+ * the smallest and largest hash (upper 32 bits) and the number of groups in it.
+ * The bytes are valid during the call.  The table is unchanged.
+ */
+typedef void (*SeChunkSink) (void *arg, const char *bytes, Size size, uint32 hash_low,
+							 uint32 hash_high, int ngroups);
+extern void se_memtable_flush(SeMemtable *table, Size max_chunk, SeChunkSink emit, void *arg);
+
+/*
+ * Merge the groups of a chunk whose hash (upper 32 bits) lies within
+ * [hash_low, hash_high].  Raises ERRCODE_DATA_CORRUPTED on malformed bytes.
+ */
+extern void se_memtable_merge(SeMemtable *table, const char *bytes, Size size,
+							  uint32 hash_low, uint32 hash_high);
+
+/* Groups in hash order: *position starts at 0; NULL at the end. */
+extern SeGroup *se_memtable_next(SeMemtable *table, int64 *position);
+
+/* All groups sorted by key (btree order of the keys, NULLs last), palloc'd array. */
+extern SeGroup **se_memtable_sorted(SeMemtable *table, int64 *ngroups);
+
+/*
+ * Key "key" of a group, and the final value of aggregate "agg": by-reference
+ * results are palloc'd in CurrentMemoryContext or belong to the table; they are
+ * valid until the table is reset.  Finalising leaves the state as it was.
+ */
+extern Datum se_group_key(const SeMemtable *table, const SeGroup *group, int key, bool *isnull);
+extern Datum se_group_result(SeMemtable *table, SeGroup *group, int agg, bool *isnull);
+
+#endif							/* SE_STATE_H */
