@@ -130,6 +130,61 @@ typedef struct SeSourceRoutine
 	void		(*drain_fd) (SeSource *source);
 } SeSourceRoutine;
 
+/* What the options of a stream's foreign table say, defaults filled in. */
+typedef struct SeStreamOptions
+{
+	char	   *topic;			/* "" when a table-backed stream names none */
+	char	   *format;			/* "json" */
+	char	   *event_time;		/* a column, "_timestamp" or "processing_time";
+								 * NULL when the table does not say */
+	int64		watermark_delay;	/* microseconds, as all times here */
+	int64		idle_timeout;
+	int64		idle_close;		/* -1: never */
+	int64		max_future;
+	int64		staging_retention;	/* 0: no staging */
+	int64		staging_max_size;	/* bytes */
+	char	   *start;			/* "earliest", "latest" or a timestamp with time
+								 * zone */
+	char	   *on_error;		/* "dead_letter", "pause" or "skip" */
+	int			on_error_limit; /* bad records a minute, -1: none */
+	int			workers;
+} SeStreamOptions;
+
+/*
+ * What a scan reads instead of "all that is there", for verify(): the ranges
+ * that a query has consumed, without the records that it did not count.  In
+ * force for scans of "relid" from push to pop; the caller owns the memory, and
+ * pops on error, too (or relies on the end of the (sub)transaction, which pops
+ * what it pushed).
+ */
+typedef struct SeScanRange
+{
+	int32		partition;
+	int64		start;
+	int64		end;			/* exclusive */
+} SeScanRange;
+
+typedef struct SeScanExclusion
+{
+	int32		partition;
+	int64		offset;
+} SeScanExclusion;
+
+typedef struct SeScanOverride
+{
+	Oid			relid;
+	int			nranges;
+	const SeScanRange *ranges;	/* partitions not named are not read; a
+								 * partition may have several, ascending */
+	int			nexcluded;
+	const SeScanExclusion *excluded;	/* sorted by (partition, offset) */
+	bool		quiet;			/* no WARNING about bad records */
+
+	/* filled by scans */
+	int64		nread;			/* records seen, excluded ones included */
+	int64		nbad;			/* bad records that were not excluded */
+} SeScanOverride;
+
 /* All that the engine uses of the second library. */
 typedef struct SeSourceLibrary
 {
@@ -140,6 +195,16 @@ typedef struct SeSourceLibrary
 	void		(*decoder_run) (SeDecoder *decoder, const SeRecord *records, int nrecords);
 	SeBatch    *(*decoder_batch) (SeDecoder *decoder);
 	const char *(*version) (void);	/* "librdkafka 2.0.2, simdjson 3.0.1" */
+
+	/* Whether a server belongs to one of this library's wrappers. */
+	bool		(*is_stream_server) (Oid serverid);
+
+	/* Read a stream's options; strings are palloc'd. */
+	void		(*stream_options) (Oid relid, SeStreamOptions *out);
+
+	/* Overrides nest; a scan obeys the innermost one of its relation. */
+	void		(*scan_override_push) (SeScanOverride *override);
+	void		(*scan_override_pop) (SeScanOverride *override);
 } SeSourceLibrary;
 
 #define SE_SOURCE_ABI 1
@@ -147,5 +212,19 @@ typedef struct SeSourceLibrary
 #define SE_SOURCE_SYMBOL "se_source_library"
 
 typedef const SeSourceLibrary *(*SeSourceLibraryFunction) (void);
+
+/* ---- between the files of src/source ---- */
+
+extern const SeSourceRoutine se_kafka_routine;
+extern const SeSourceRoutine se_table_routine;
+
+extern const SeSourceRoutine *se_source_routine_of_server(Oid serverid);
+extern bool se_source_is_stream_server(Oid serverid);
+extern void se_stream_options(Oid relid, SeStreamOptions *out);
+extern void se_scan_override_push(SeScanOverride *override);
+extern void se_scan_override_pop(SeScanOverride *override);
+
+/* The innermost override for a relation, or NULL. */
+extern SeScanOverride *se_scan_override_find(Oid relid);
 
 #endif							/* SE_SOURCE_H */
