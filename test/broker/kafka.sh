@@ -42,7 +42,7 @@ fail()
 
 usage()
 {
-	sed -n 's/^# \{0,1\}//; 3,17p' "${BASH_SOURCE[0]}" >&2
+	sed -n 's/^# \{0,1\}//; 3,21p' "${BASH_SOURCE[0]}" >&2
 	exit 2
 }
 
@@ -104,10 +104,17 @@ launch()
 	fail "the broker did not answer within $start_timeout seconds; its log is $dir/broker.log"
 }
 
+# A value in double quotes, as JAAS wants it.
 quote_jaas()
 {
 	local value=${1//\\/\\\\}
 	printf '"%s"' "${value//\"/\\\"}"
+}
+
+# A value of a line of a properties file, in which the backslash escapes.
+quote_property()
+{
+	printf '%s' "${1//\\/\\\\}"
 }
 
 start()
@@ -116,6 +123,7 @@ start()
 	local admin controller listeners advertised map extra= scram=() jars
 	[ $# -ge 2 ] || usage
 
+	[[ $2 =~ ^[0-9]+$ ]] || fail "\"$2\" is not a port"
 	mkdir -p "$1"
 	dir=$(cd "$1" && pwd)
 	port=$2
@@ -127,7 +135,6 @@ start()
 
 	read -r -d '' controller admin free < <(kadmin freeport 3) || true
 	[ "$port" = 0 ] && port=${free%%[[:space:]]*}
-	[[ $port =~ ^[0-9]+$ ]] || fail "\"$port\" is not a port"
 
 	case $security in
 		"")
@@ -141,7 +148,7 @@ start()
 			map=PLAINTEXT:PLAINTEXT,LOGIN:SASL_PLAINTEXT
 			if [ "$security" = sasl_plain ]; then
 				extra="listener.name.login.sasl.enabled.mechanisms=PLAIN
-listener.name.login.plain.sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required user_$user=$(quote_jaas "$password");"
+listener.name.login.plain.sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required $(quote_property "user_$user=$(quote_jaas "$password");")"
 			else
 				extra="listener.name.login.sasl.enabled.mechanisms=SCRAM-SHA-256,SCRAM-SHA-512
 listener.name.login.scram-sha-256.sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule required;
