@@ -165,6 +165,8 @@ se_at_exit()
 	SE_EXIT_COMMANDS=("$1" "${SE_EXIT_COMMANDS[@]}")
 }
 
+# SE_LAST_COMMAND runs last of all: for a line that must end the output.
+
 # Process ids of what runs in a folder or was started by as_user for it; a
 # postmaster and its children stand in their data folder.
 se_processes_of()
@@ -190,6 +192,7 @@ se_cleanup()
 	trap '' INT TERM HUP
 	trap - EXIT
 	set +e
+	disown -a
 	for command in "${SE_EXIT_COMMANDS[@]}"; do
 		eval "$command"
 	done
@@ -209,6 +212,7 @@ se_cleanup()
 		cd /
 		rm -rf "$SE_WORK"
 	fi
+	[ -z "${SE_LAST_COMMAND:-}" ] || eval "$SE_LAST_COMMAND"
 	exit $status
 }
 
