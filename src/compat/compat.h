@@ -32,4 +32,104 @@
 	make_range(typcache, lower, upper, empty)
 #endif
 
+/* 16: one function checks the ownership of any object */
+#if PG_VERSION_NUM >= 160000
+#define se_database_ownercheck(database, role) \
+	object_ownercheck(DatabaseRelationId, database, role)
+#define se_extension_ownercheck(extension, role) \
+	object_ownercheck(ExtensionRelationId, extension, role)
+#else
+#define se_database_ownercheck(database, role) \
+	pg_database_ownercheck(database, role)
+#define se_extension_ownercheck(extension, role) \
+	pg_extension_ownercheck(extension, role)
+#endif
+
+/* 16: the "extra" of a setting comes from guc_malloc, which pairs with guc_free */
+#if PG_VERSION_NUM >= 160000
+#define se_guc_malloc(size)			guc_malloc(LOG, size)
+#define se_guc_free(pointer)		guc_free(pointer)
+#else
+#define se_guc_malloc(size)			malloc(size)
+#define se_guc_free(pointer)		free(pointer)
+#endif
+
+/* 17: wait event sets belong to resource owners, events of extensions have names */
+#if PG_VERSION_NUM >= 170000
+#define se_create_wait_event_set(nevents)	CreateWaitEventSet(NULL, nevents)
+#define se_wait_event_new(name)				WaitEventExtensionNew(name)
+#else
+#define se_create_wait_event_set(nevents)	CreateWaitEventSet(TopMemoryContext, nevents)
+#define se_wait_event_new(name)				PG_WAIT_EXTENSION
+#endif
+
+/* 17: transactions have a timeout */
+#define SE_HAVE_TRANSACTION_TIMEOUT (PG_VERSION_NUM >= 170000)
+
+/* 18: a library can tell its name and version */
+#ifdef PG_MODULE_MAGIC_EXT
+#define SE_MODULE_MAGIC(library, release) \
+	PG_MODULE_MAGIC_EXT(.name = library, .version = release)
+#else
+#define SE_MODULE_MAGIC(library, release)	PG_MODULE_MAGIC
+#endif
+
+/* 16: privileges to check are apart from the range table */
+#if PG_VERSION_NUM >= 160000
+#define se_check_query_permissions(query) \
+	((void) ExecCheckPermissions((query)->rtable, (query)->rteperminfos, true))
+#define se_aclcheck_function(oid, role) \
+	object_aclcheck(ProcedureRelationId, oid, role, ACL_EXECUTE)
+#else
+#define se_check_query_permissions(query) \
+	((void) ExecCheckRTPerms((query)->rtable, true))
+#define se_aclcheck_function(oid, role) \
+	pg_proc_aclcheck(oid, role, ACL_EXECUTE)
+#endif
+
+/* 18: GROUP BY's expressions are held apart, others refer to them */
+#if PG_VERSION_NUM >= 180000
+#define se_flatten_group_exprs(query, node) \
+	((query)->hasGroupRTE && (node) != NULL ? flatten_group_exprs(NULL, query, node) : (node))
+#else
+#define se_flatten_group_exprs(query, node)	((void) (query), (node))
+#endif
+
+/* 17: the locale of an ICU collation moved into a common column */
+#if PG_VERSION_NUM >= 170000
+#define SE_ANUM_COLLATION_ICU_LOCALE	Anum_pg_collation_colllocale
+#else
+#define SE_ANUM_COLLATION_ICU_LOCALE	Anum_pg_collation_colliculocale
+#endif
+
+/* The token that the core scanner gives for a string constant: the same in all. */
+#define SE_TOKEN_SCONST 261
+
+/* 16: names are parsed with an optional soft error */
+#if PG_VERSION_NUM >= 160000
+#define se_string_to_qualified_name_list(string) stringToQualifiedNameList(string, NULL)
+#define se_relation_owned(relid, role) object_ownercheck(RelationRelationId, relid, role)
+#else
+#define se_string_to_qualified_name_list(string) stringToQualifiedNameList(string)
+#define se_relation_owned(relid, role) pg_class_ownercheck(relid, role)
+#endif
+
+/* 18: index scans can be instrumented */
+#if PG_VERSION_NUM >= 180000
+#define se_index_beginscan(heap, index, snapshot, nkeys) \
+	index_beginscan(heap, index, snapshot, NULL, nkeys, 0)
+#else
+#define se_index_beginscan(heap, index, snapshot, nkeys) \
+	index_beginscan(heap, index, snapshot, nkeys, 0)
+#endif
+
+/* 16: which indexes an update must touch */
+#if PG_VERSION_NUM >= 160000
+#define se_exec_insert_index_tuples(rri, slot, estate) \
+	ExecInsertIndexTuples(rri, slot, estate, false, false, NULL, NIL, false)
+#else
+#define se_exec_insert_index_tuples(rri, slot, estate) \
+	ExecInsertIndexTuples(rri, slot, estate, false, false, NULL, NIL)
+#endif
+
 #endif							/* SE_COMPAT_H */

@@ -18,6 +18,8 @@
 #include "executor/executor.h"
 #include "nodes/bitmapset.h"
 #include "nodes/parsenodes.h"
+#include "parser/parse_node.h"
+#include "utils/tuplestore.h"
 
 #include "source/decoder.h"
 #include "state/state.h"
@@ -57,7 +59,7 @@ typedef struct SeQueryPlan
 	SeKeyColumn *keys;
 	int			naggs;
 	SeAggregateCall *aggs;
-	Expr	   *where;			/* NULL if none; implicit AND applied */
+	Expr	   *where;			/* NULL if none; one boolean expression */
 	Bitmapset  *needed;			/* attribute numbers of the stream */
 	List	   *target;			/* TargetEntrys over the group row, no resjunk:
 								 * the query's own output columns, without the
@@ -89,6 +91,13 @@ extern SeQueryPlan *se_query_compile(Query *query, ParseState *pstate, SeStreamL
 extern Query *se_query_parse(const char *text, ParseState **pstate);
 
 /*
+ * Raise an error unless the current user may read what the query reads; for the
+ * Query of a stored view that is the view's owner.  The reader does not go
+ * through the executor, so this is where privileges on the stream are checked.
+ */
+extern void se_query_check_permissions(Query *query);
+
+/*
  * The text of the batch view: the same SELECT with the window's lower bound as window_start and
  * upper bound as window_end in front, deparsed with pg_get_querydef.
  */
@@ -96,6 +105,10 @@ extern char *se_query_batch_sql(Query *query);
 
 /* Rows of validate_query for a plan: name, type, role, note. */
 extern void se_query_describe(const SeQueryPlan *plan, Tuplestorestate *store, TupleDesc desc);
+
+/* The whole of validate_query: parse, check privileges, compile, describe. */
+extern void se_query_validate_to_store(const char *text, SeStreamLookup lookup,
+									   Tuplestorestate *store, TupleDesc desc);
 
 /*
  * Evaluation of the incremental part, in one process, many batches.

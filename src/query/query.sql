@@ -1,0 +1,1 @@
+-- Functions of src/query are made known to SQL by src/catalog.

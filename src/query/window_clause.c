@@ -1,0 +1,268 @@
+/*
+ * window_clause.c
+ *	  The window of a query: finding it in GROUP BY, reading its arguments.
+ *
+ * NOTES
+ *	  A window function is told by what it is, not by how it is called: a function
+ *	  that belongs to the extension and has one of four names.  A user's own
+ *	  tumble() is an ordinary function.
+ *
+ *	  Arguments may be given by name and left to their defaults; parse analysis
+ *	  keeps them as they were written, so the planner's routines put them in
+ *	  order and fold them to constants here.
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "catalog/dependency.h"
+#include "catalog/pg_proc.h"
+#include "catalog/pg_type.h"
+#include "commands/extension.h"
+#include "funcapi.h"
+#include "nodes/nodeFuncs.h"
+#include "optimizer/optimizer.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/syscache.h"
+#include "utils/timestamp.h"
+
+#include "compat/compat.h"
+#include "engine/engine.h"
+#include "query.h"
+#include "query_private.h"
+
+#define EXTENSION_NAME "stream_engine"
+
+static const char *const window_names[] = {
+	[SE_WINDOW_TUMBLE] = "tumble",
+	[SE_WINDOW_HOP] = "hop",
+	[SE_WINDOW_CUMULATE] = "cumulate",
+	[SE_WINDOW_SESSION] = "session"
+};
+
+/* Name of the SQL function; not for SE_WINDOW_GLOBAL, which has none. */
+const char *
+se_window_name(SeWindowKind kind)
+{
+	return window_names[kind];
+}
+
+/* Is expr a call of one of the extension's window functions? */
+bool
+se_window_function(Node *expr, SeWindowKind *kind)
+{
+	Oid			function;
+	char	   *name;
+
+	if (expr == NULL || !IsA(expr, FuncExpr))
+		return false;
+	function = ((FuncExpr *) expr)->funcid;
+	name = get_func_name(function);
+	if (name == NULL)
+		return false;
+
+	for (int i = 0; i < lengthof(window_names); i++)
+	{
+		if (strcmp(name, window_names[i]) == 0)
+		{
+			Oid			extension = getExtensionOfObject(ProcedureRelationId, function);
+
+			if (!OidIsValid(extension) ||
+				extension != get_extension_oid(EXTENSION_NAME, true))
+				return false;
+			*kind = (SeWindowKind) i;
+			return true;
+		}
+	}
+	return false;
+}
+
+/*
+ * The target entry that is the window in GROUP BY, or NULL and SE_WINDOW_GLOBAL
+ * if the query has none.  Raises an error for a second one.  The entry's expr is
+ * as it stands in the Query (on PostgreSQL 18 a reference to a grouping step).
+ */
+TargetEntry *
+se_window_target(Query *query, SeWindowKind *kind, ParseState *pstate)
+{
+	TargetEntry *window = NULL;
+	ListCell   *cell;
+
+	*kind = SE_WINDOW_GLOBAL;
+	foreach(cell, query->groupClause)
+	{
+		TargetEntry *entry = get_sortgroupclause_tle(lfirst_node(SortGroupClause, cell),
+													 query->targetList);
+		Node	   *expr = se_flatten_group_exprs(query, (Node *) entry->expr);
+		SeWindowKind this_kind;
+
+		if (!se_window_function(expr, &this_kind))
+			continue;
+		if (window != NULL)
+			ereport(ERROR,
+					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+					 errmsg("a continuous query has exactly one window"),
+					 errdetail("GROUP BY has both %s and %s.",
+							   se_window_name(*kind), se_window_name(this_kind)),
+					 errhint("Create one query for each window."),
+					 parser_errposition(pstate, exprLocation(expr))));
+		window = entry;
+		*kind = this_kind;
+	}
+	return window;
+}
+
+/* The arguments in the order of the declaration, defaults filled in. */
+static List *
+ordered_arguments(FuncExpr *window, char ***names)
+{
+	HeapTuple	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(window->funcid));
+	Datum		arg_names;
+	Datum		arg_modes;
+	bool		no_names;
+	bool		no_modes;
+	List	   *args;
+
+	if (!HeapTupleIsValid(tuple))
+		elog(ERROR, "cache lookup failed for function %u", window->funcid);
+	args = expand_function_arguments(copyObject(window->args), false,
+									 window->funcresulttype, tuple);
+	arg_names = SysCacheGetAttr(PROCOID, tuple, Anum_pg_proc_proargnames, &no_names);
+	arg_modes = SysCacheGetAttr(PROCOID, tuple, Anum_pg_proc_proargmodes, &no_modes);
+	if (no_names ||
+		get_func_input_arg_names(arg_names, no_modes ? (Datum) 0 : arg_modes,
+								 names) != list_length(args))
+		elog(ERROR, "arguments of window function %u have no names", window->funcid);
+	ReleaseSysCache(tuple);
+	return args;
+}
+
+static Node *
+strip_relabels(Node *expr)
+{
+	while (expr != NULL && IsA(expr, RelabelType))
+		expr = (Node *) ((RelabelType *) expr)->arg;
+	return expr;
+}
+
+static void
+check_time_argument(Node *arg, SeWindowKind kind, Oid stream, AttrNumber event_time,
+					int location, ParseState *pstate)
+{
+	Node	   *stripped = strip_relabels(arg);
+
+	if (exprLocation(arg) >= 0)
+		location = exprLocation(arg);
+	if (event_time == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("stream \"%s\" has no event time column", get_rel_name(stream)),
+				 errdetail("Windows are formed by event time."),
+				 parser_errposition(pstate, location)));
+	if (IsA(stripped, Var) && ((Var *) stripped)->varattno == event_time)
+		return;
+	if (exprType(arg) == TIMESTAMPOID)
+		ereport(ERROR,
+				(errcode(ERRCODE_DATATYPE_MISMATCH),
+				 errmsg("window function %s does not take a timestamp without time zone",
+						se_window_name(kind)),
+				 errhint("The event time column of stream \"%s\" is \"%s\"; in a batch query use AT TIME ZONE.",
+						 get_rel_name(stream), get_attname(stream, event_time, false)),
+				 parser_errposition(pstate, location)));
+	ereport(ERROR,
+			(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+			 errmsg("first argument of window function %s is not the event time of stream \"%s\"",
+					se_window_name(kind), get_rel_name(stream)),
+			 errhint("Use column \"%s\".", get_attname(stream, event_time, false)),
+			 parser_errposition(pstate, location)));
+}
+
+/*
+ * Fold an argument.  Returns false for NULL, which is an error unless the
+ * argument is optional.
+ */
+static bool
+constant_argument(Node *arg, const char *name, SeWindowKind kind, bool optional,
+				  int location, ParseState *pstate, Datum *value)
+{
+	Node	   *folded = eval_const_expressions(NULL, arg);
+
+	if (exprLocation(arg) >= 0)
+		location = exprLocation(arg);
+	if (!IsA(folded, Const))
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("argument \"%s\" of window function %s must be a constant",
+						name, se_window_name(kind)),
+				 parser_errposition(pstate, location)));
+	if (((Const *) folded)->constisnull)
+	{
+		if (!optional)
+			ereport(ERROR,
+					(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+					 errmsg("argument \"%s\" of window function %s must not be null",
+							name, se_window_name(kind)),
+					 parser_errposition(pstate, location)));
+		return false;
+	}
+	*value = ((Const *) folded)->constvalue;
+	return true;
+}
+
+/*
+ * Read the arguments of a window function into *spec and compile that.  Memory
+ * of the spec is palloc'd in CurrentMemoryContext.  Errors have the position of
+ * the argument, or that of the function where it is left out.
+ */
+void
+se_window_clause(FuncExpr *window, SeWindowKind kind, Oid stream, AttrNumber event_time,
+				 ParseState *pstate, SeWindowSpec *spec)
+{
+	char	  **names;
+	List	   *args = ordered_arguments(window, &names);
+	ParseCallbackState callback;
+
+	memset(spec, 0, sizeof(*spec));
+	spec->kind = kind;
+
+	for (int i = 0; i < list_length(args); i++)
+	{
+		Node	   *arg = list_nth(args, i);
+		const char *name = names[i];
+		Datum		value;
+
+		if (i == 0)
+			check_time_argument(arg, kind, stream, event_time, window->location, pstate);
+		else if (strcmp(name, "size") == 0 || strcmp(name, "gap") == 0)
+		{
+			constant_argument(arg, name, kind, false, window->location, pstate, &value);
+			spec->size = *DatumGetIntervalP(value);
+		}
+		else if (strcmp(name, "every") == 0 || strcmp(name, "step") == 0)
+		{
+			constant_argument(arg, name, kind, false, window->location, pstate, &value);
+			spec->every = *DatumGetIntervalP(value);
+		}
+		else if (strcmp(name, "origin") == 0)
+		{
+			spec->has_origin = constant_argument(arg, name, kind, true, window->location,
+												 pstate, &value);
+			if (spec->has_origin)
+				spec->origin = DatumGetTimestampTz(value);
+		}
+		else if (strcmp(name, "time_zone") == 0)
+		{
+			if (constant_argument(arg, name, kind, true, window->location, pstate, &value))
+				spec->zone_name = TextDatumGetCString(value);
+		}
+		else
+			elog(ERROR, "window function %s has an unknown argument \"%s\"",
+				 se_window_name(kind), name);
+	}
+
+	if (pstate != NULL)
+		setup_parser_errposition_callback(&callback, pstate, window->location);
+	se_window_spec_init(spec, se_max_slices);
+	if (pstate != NULL)
+		cancel_parser_errposition_callback(&callback);
+}
