@@ -138,8 +138,8 @@ make_lattices(const SeWindowSpec *spec, const pg_tz *zone,
 /*
  * Check and compile a window clause.
  *
- * max_slices bounds the number of slices that a window may consist of; 0 means
- * no bound.  Raises an error, and leaves the spec unusable, if the clause makes
+ * max_slices bounds the number of slices that a window may consist of; it is cut
+ * to SE_WINDOW_SLICES_LIMIT, which 0 stands for.  Raises an error, and leaves the spec unusable, if the clause makes
  * no sense.
  */
 void
@@ -222,7 +222,9 @@ se_window_spec_init(SeWindowSpec *spec, int64 max_slices)
 		spec->windows_per_slice = spec->whole + 1;
 	}
 
-	if (max_slices > 0 && spec->slices_per_window > max_slices)
+	if (max_slices <= 0 || max_slices > SE_WINDOW_SLICES_LIMIT)
+		max_slices = SE_WINDOW_SLICES_LIMIT;
+	if (spec->slices_per_window > max_slices)
 		ereport(ERROR,
 				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
 				 errmsg("window consists of too many slices"),
@@ -257,11 +259,6 @@ se_window_spec_init(SeWindowSpec *spec, int64 max_slices)
 
 	make_lattices(spec, spec->zone, &spec->lattice, &spec->period);
 
-	reach = (spec->unit == SE_UNIT_MONTHS ?
-			 spec->width * 31 * USECS_PER_DAY : spec->width) + MARGIN;
-	spec->lowest = MIN_TIMESTAMP + reach;
-	spec->highest = END_TIMESTAMP - 1 - reach;
-
 	spec->arithmetic = (spec->unit != SE_UNIT_MONTHS &&
 						spec->lattice.zone == NULL);
 	if (spec->arithmetic)
@@ -269,6 +266,13 @@ se_window_spec_init(SeWindowSpec *spec, int64 max_slices)
 		spec->anchor = spec->lattice.anchor - spec->lattice.offset;
 		spec->anchor %= spec->step;
 	}
+
+	reach = spec->unit == SE_UNIT_MONTHS ?
+		spec->width * 31 * USECS_PER_DAY : spec->width;
+	if (!spec->arithmetic)
+		reach += MARGIN;
+	spec->lowest = MIN_TIMESTAMP + reach;
+	spec->highest = END_TIMESTAMP - 1 - reach;
 }
 
 /* The spec's own lattice, or one for a row's zone made in *buffer. */
@@ -335,6 +339,9 @@ se_window_slice_in_zone(const SeWindowSpec *spec, TimestampTz t,
 	SeWindowBounds slice;
 
 	if (t < spec->lowest || t > spec->highest)
+		return false;
+	if (row_zone != NULL &&
+		(t - MARGIN < spec->lowest || t > spec->highest - MARGIN))
 		return false;
 
 	if (spec->kind == SE_WINDOW_GLOBAL)

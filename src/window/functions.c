@@ -137,7 +137,7 @@ compile_spec(CallSite *site, FunctionCallInfo fcinfo, SeWindowKind kind,
 	spec->has_origin = has_origin;
 	spec->origin = origin;
 
-	/* a batch needs no state per slice, so there is no reason for a bound */
+	/* a batch keeps no state per slice: any number that works is allowed */
 	se_window_spec_init(spec, 0);
 	site->compiled = true;
 }

@@ -35,6 +35,12 @@
 #include "datatype/timestamp.h"
 #include "pgtime.h"
 
+/*
+ * Most slices that a window may consist of, whatever the caller allows: bounds
+ * without indexes are reached by counting.
+ */
+#define SE_WINDOW_SLICES_LIMIT	1000000
+
 typedef enum SeWindowKind
 {
 	SE_WINDOW_TUMBLE,
