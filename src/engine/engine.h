@@ -1,6 +1,10 @@
 /*
  * engine.h
  *	  Settings, shared memory, worker slots, failpoints.
+ *
+ * NOTES
+ *	  README.md in this folder has the states of slots and processes, the locking
+ *	  and what each failure leaves behind.
  */
 #ifndef SE_ENGINE_H
 #define SE_ENGINE_H
@@ -13,19 +17,34 @@
 #include "storage/latch.h"
 #include "storage/lwlock.h"
 
+/*
+ * Version of the SQL objects that this library works with: default_version of
+ * the control file.
+ */
+#define SE_EXTENSION_NAME "stream_engine"
+#define SE_EXTENSION_VERSION "1.0"
+
 /* ---- settings (guc.c) ---- */
-extern bool se_enabled;				/* stream_engine.enabled, sighup */
-extern int	se_max_workers;			/* stream_engine.max_workers: slots, postmaster */
-extern int	se_commit_interval;		/* stream_engine.commit_interval, ms */
-extern int	se_state_memory;		/* stream_engine.state_memory, kB, postmaster */
-extern int	se_max_group_state;		/* stream_engine.max_group_state, kB */
-extern int	se_max_slices;			/* stream_engine.max_slices: slices a hopping window */
-extern int	se_retry_interval;		/* stream_engine.retry_interval: first back-off, ms */
-extern int	se_max_failures;		/* stream_engine.max_failures: equal failures until
-									 * state 'error' */
+extern bool se_enabled;			/* stream_engine.enabled, sighup */
+extern int	se_max_workers;		/* stream_engine.max_workers: slots, postmaster */
+extern int	se_commit_interval; /* stream_engine.commit_interval, ms */
+extern int	se_max_commit_interval; /* stream_engine.max_commit_interval, ms */
+extern int	se_state_memory;	/* stream_engine.state_memory, kB, postmaster */
+extern int	se_state_log_rate;	/* stream_engine.state_log_rate, kB per second */
+extern int	se_max_group_state; /* stream_engine.max_group_state, kB */
+extern int	se_max_slices;		/* stream_engine.max_slices: slices a hopping
+								 * window */
+extern int	se_max_emit_rows;	/* stream_engine.max_emit_rows: rows a closing
+								 * transaction */
+extern int	se_retry_interval;	/* stream_engine.retry_interval: first back-off,
+								 * ms */
+extern int	se_max_failures;	/* stream_engine.max_failures: equal failures
+								 * until state 'error' */
 extern int	se_ledger_retention;	/* stream_engine.ledger_retention, seconds */
-extern char *se_failpoints;			/* stream_engine.failpoints; only in builds with
-									 * SE_FAILPOINTS */
+extern char *se_failpoints;		/* stream_engine.failpoints; NULL but in builds
+								 * with SE_FAILPOINTS */
+
+extern void se_define_settings(void);
 
 /* ---- worker slots (slots.c) ---- */
 
@@ -33,46 +52,80 @@ typedef enum SeSlotKind
 {
 	SE_SLOT_FREE = 0,
 	SE_SLOT_MANAGER,
-	SE_SLOT_READER
+	SE_SLOT_READER,
+	SE_SLOT_LAUNCHER			/* slot 0 only */
 } SeSlotKind;
+
+typedef enum SeSlotState
+{
+	SE_SLOT_STARTING = 0,		/* requested, process not yet attached */
+	SE_SLOT_RUNNING,			/* attached: pid and latch are valid */
+	SE_SLOT_EXITED				/* kept by its supervisor until the next start */
+} SeSlotState;
 
 /* What a worker is doing: shown by stat_workers and as pg_stat_activity.query. */
 typedef enum SePhase
 {
 	SE_PHASE_STARTING,
-	SE_PHASE_RECOVERING,			/* reading the state log */
-	SE_PHASE_WAITING,				/* for records */
+	SE_PHASE_RECOVERING,		/* reading the state log */
+	SE_PHASE_WAITING,			/* for records */
 	SE_PHASE_READING,
 	SE_PHASE_COMMITTING,
-	SE_PHASE_BACKOFF,				/* after an error */
+	SE_PHASE_BACKOFF,			/* after an error */
 	SE_PHASE_STOPPING
 } SePhase;
+
+#define SE_MESSAGE_SIZE 256
 
 typedef struct SeSlot
 {
 	SeSlotKind	kind;
-	uint32		generation;			/* + 1 each time the slot is taken */
+	uint32		generation;		/* + 1 each time the slot is taken */
 	Oid			database;
-	int32		reader;				/* reader id; 0 for a manager */
-	pid_t		pid;				/* 0: requested, not yet attached */
-	Latch	   *latch;				/* of the attached process */
-	bool		stop;				/* asked to leave */
-	TimestampTz	started;
+	int32		reader;			/* reader id; 0 for a manager */
+	pid_t		pid;			/* 0: not attached */
+	Latch	   *latch;			/* of the attached process */
+	bool		stop;			/* asked to leave */
+	TimestampTz started;		/* requested, then attached */
+	SeSlotState state;
+	TimestampTz stop_since;
+	uint32		wakes;			/* + 1 with each wake-up of a manager */
+	/* how its last processes ended; kept while the slot waits for a restart */
+	int			sqlstate;
+	int			attempts;		/* starts since the last healthy run */
+	int			failures;		/* failures in a row with the same sqlstate */
+	TimestampTz retry_at;
 	/* below: written by the owner without a lock, read by views */
 	pg_atomic_uint32 phase;
-	pg_atomic_uint64 records;		/* since start */
+	pg_atomic_uint64 records;	/* since start */
 	pg_atomic_uint64 bytes;
 	pg_atomic_uint64 commits;
 	pg_atomic_uint64 last_commit;	/* TimestampTz */
 	pg_atomic_uint64 last_record;	/* TimestampTz */
-	char		message[256];		/* last transient error, "" if none; under lock */
+	char		message[SE_MESSAGE_SIZE];	/* last error, "" if none; under lock */
 } SeSlot;
+
+#define SE_MAX_HOLDS 32
+#define SE_MAX_REQUESTS 32
+
+/* A session keeps the workers of a database stopped. */
+typedef struct SeHold
+{
+	Oid			database;		/* InvalidOid: free */
+	pid_t		pid;
+} SeHold;
 
 typedef struct SeShared
 {
-	LWLock	   *lock;				/* protects the slots' plain fields */
-	ConditionVariable progress;		/* broadcast after each commit of any reader */
+	LWLock	   *lock;			/* protects the slots' plain fields, the holds,
+								 * the requests */
+	ConditionVariable progress; /* broadcast after each commit of any reader */
+	ConditionVariable slots_changed;	/* broadcast when a worker has left */
 	Latch	   *launcher_latch;
+	SeHold		holds[SE_MAX_HOLDS];
+	int			nrequests;		/* databases that the launcher is to look at */
+	bool		request_all;
+	Oid			requests[SE_MAX_REQUESTS];
 	int			nslots;
 	SeSlot		slots[FLEXIBLE_ARRAY_MEMBER];
 } SeShared;
@@ -86,13 +139,19 @@ extern SeShared *se_shared;
  */
 extern void se_require_preload(void);
 
+/*
+ * Raises when the extension of this database has another version than the
+ * library.  To be called inside a transaction.
+ */
+extern void se_require_version(void);
+
 /* Wake the managers and workers of this database when the transaction commits. */
 extern void se_wake_at_commit(void);
 
 /* Wake them now (after a commit of a procedure). */
 extern void se_wake_database(Oid database);
 
-/* ---- for worker processes ---- */
+/* ---- for worker processes (worker.c) ---- */
 
 /*
  * First lines of a worker: attach to the slot given in bgw_main_arg, install
@@ -103,14 +162,39 @@ extern void se_wake_database(Oid database);
 extern SeSlot *se_worker_attach(Datum main_arg, SeSlotKind kind);
 extern SeSlot *se_my_slot;
 
+/*
+ * Runs a worker's loop, outside any transaction, and ends the process: with
+ * code 0 when the loop returns, with code 1 after an ERROR, which is reported,
+ * rolled back and left in the slot for the supervisor.  Does not return.
+ */
+extern void se_worker_run(void (*loop) (void)) pg_attribute_noreturn();
+
+/*
+ * Start a transaction; the caller pushes the snapshots it needs.  Takes a lock
+ * on the extension that DROP and ALTER EXTENSION wait for.  Returns false, with
+ * the transaction ended, when the extension is gone or has another version; the
+ * worker has to leave then (se_worker_must_stop says so as well).
+ */
+extern bool se_worker_begin(void);
+
+/* Commit it, and report the statistics that autovacuum lives on. */
+extern void se_worker_commit(void);
+
+/*
+ * Outside a transaction: wait for the latch, for "fd" to become readable (-1:
+ * none) or for "timeout_ms" (-1: for ever).  Serves interrupts and reloads of
+ * the configuration.  True when fd is readable.  May return early.
+ */
+extern bool se_worker_wait(int fd, long timeout_ms);
+
 /* True when the worker must leave: SIGTERM, slot->stop, enabled = off, extension gone. */
 extern bool se_worker_must_stop(void);
 
-/* SIGHUP has been seen: the caller runs ProcessConfigFile. */
+/* Process the configuration file if SIGHUP has been seen; se_worker_wait does it too. */
 extern void se_worker_reload(void);
 
-extern void se_worker_phase(SePhase phase);		/* also pg_stat_activity */
-extern void se_worker_message(const char *message);	/* "" clears */
+extern void se_worker_phase(SePhase phase); /* also pg_stat_activity */
+extern void se_worker_message(const char *message); /* "" clears */
 
 /* Tell waiters that a reader has committed. */
 extern void se_progress_broadcast(void);
@@ -131,7 +215,14 @@ extern int	se_catalog_wanted_readers(int32 **readers);
  */
 extern void se_catalog_reader_failed(int32 reader, const char *message);
 
-/* Stop (and keep stopped) all workers of a database until resumed; waits up to timeout_ms. */
+/* ---- for sessions (control.c) ---- */
+
+/*
+ * Stop all workers of a database and keep them stopped until se_resume_database
+ * or the end of the transaction.  Waits up to timeout_ms; false when some are
+ * still running then (they remain asked to leave).  Workers that do not react
+ * within a few seconds are terminated.
+ */
 extern bool se_stop_database(Oid database, int timeout_ms);
 extern void se_resume_database(Oid database);
 
