@@ -252,7 +252,7 @@ run_tap_file()
 
 end_tap_file()
 {
-	local status=$1 name=$2 took=$3 dir=$SE_WORK/tap/$2 log remark pids
+	local status=$1 name=$2 took=$3 dir=$SE_WORK/tap/$2 log remark
 
 	log=$dir/prove.log
 	remark="$took s"
@@ -272,8 +272,7 @@ end_tap_file()
 		done
 	fi
 	# Whatever the file left running must not disturb the others.
-	mapfile -t pids < <(se_processes_of "$dir")
-	[ ${#pids[@]} -eq 0 ] || kill -9 "${pids[@]}" 2>/dev/null || true
+	se_end_processes_of "$dir"
 	[ "$status" -ne 0 ] || [ "${SE_KEEP:-0}" = 1 ] || rm -rf "$dir/tmp_check"
 }
 

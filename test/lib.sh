@@ -187,7 +187,7 @@ se_processes_of()
 # The exit trap.  Runs whatever is left to do even if a part of it fails.
 se_cleanup()
 {
-	local status=$? command cluster pids
+	local status=$? command cluster
 
 	trap '' INT TERM HUP
 	trap - EXIT
@@ -200,11 +200,7 @@ se_cleanup()
 		for cluster in "${SE_CLUSTERS[@]}"; do
 			se_stop "$cluster" immediate
 		done
-		if [ "$SE_CREATED_WORK" = 1 ]; then
-			mapfile -t pids < <(se_processes_of "$SE_WORK")
-			[ ${#pids[@]} -eq 0 ] || kill -9 "${pids[@]}" 2>/dev/null
-			se_wait_until 10 se_nothing_runs_in "$SE_WORK"
-		fi
+		[ "$SE_CREATED_WORK" = 0 ] || se_end_processes_of "$SE_WORK"
 	fi
 	if [ "${SE_KEEP:-0}" = 1 ]; then
 		se_log "kept: $SE_WORK"
@@ -214,6 +210,48 @@ se_cleanup()
 	fi
 	[ -z "${SE_LAST_COMMAND:-}" ] || eval "$SE_LAST_COMMAND"
 	exit $status
+}
+
+# se_end_processes_of DIR: ends what se_processes_of finds.  Servers shut down at
+# once but in order, since a killed one leaves shared memory segments behind;
+# what is still there after a while is killed.
+se_end_processes_of()
+{
+	se_wait_until 15 se_nothing_runs_after "$1" se_ask_to_end ||
+		se_wait_until 15 se_nothing_runs_after "$1" se_kill ||
+		se_log "still running: $(se_processes_of "$1" | tr '\n' ' ')"
+}
+
+# se_nothing_runs_after DIR HOW: does HOW to each process, until there is none.
+# Each poll looks anew: a process may have started another meanwhile.
+se_nothing_runs_after()
+{
+	local pid pids
+
+	mapfile -t pids < <(se_processes_of "$1")
+	for pid in "${pids[@]}"; do
+		"$2" "$pid"
+	done
+	[ ${#pids[@]} -eq 0 ]
+}
+
+se_ask_to_end()
+{
+	local name parent
+
+	name=$(cat "/proc/$1/comm" 2>/dev/null) || return 0
+	if [ "$name" = postgres ]; then
+		# The children of a postmaster are its own business.
+		parent=$(sed -n 's/^PPid:[[:space:]]*//p' "/proc/$1/status" 2>/dev/null)
+		[ "$(cat "/proc/${parent:-0}/comm" 2>/dev/null)" = postgres ] || kill -QUIT "$1" 2>/dev/null
+	else
+		kill -TERM "$1" 2>/dev/null
+	fi
+}
+
+se_kill()
+{
+	kill -KILL "$1" 2>/dev/null
 }
 
 se_nothing_runs_in()
