@@ -409,21 +409,35 @@ command_topics(const char *brokers)
 	rd_kafka_destroy(rk);
 }
 
-/* The sockets are held open until the last port is known, so that all differ. */
+/*
+ * Ports below the range from which the kernel takes those of outgoing
+ * connections, so that a broker finds its port free again after a restart.
+ * The sockets are held open until the last port is known, so that all differ.
+ */
 static void
 command_freeport(int count)
 {
-	for (int i = 0; i < count; i++)
+	const int	low = 15000;
+	const int	high = 32000;
+
+	srand48(wall_us() ^ ((int64_t) getpid() << 20));
+	for (int i = 0, tries = 0; i < count; tries++)
 	{
 		struct sockaddr_in address = {.sin_family = AF_INET};
-		socklen_t	length = sizeof(address);
+		int			port = low + lrand48() % (high - low);
 		int			fd = socket(AF_INET, SOCK_STREAM, 0);
 
 		address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-		if (fd < 0 || bind(fd, (struct sockaddr *) &address, sizeof(address)) < 0 ||
-			getsockname(fd, (struct sockaddr *) &address, &length) < 0)
+		address.sin_port = htons(port);
+		if (fd >= 0 && bind(fd, (struct sockaddr *) &address, sizeof(address)) == 0)
+		{
+			printf("%d\n", port);
+			i++;
+			continue;
+		}
+		if (fd < 0 || tries > 1000)
 			die("no free port: %m");
-		printf("%d\n", ntohs(address.sin_port));
+		close(fd);
 	}
 }
 

@@ -328,9 +328,7 @@ put_order(char *buffer, int64_t number, int64_t user, int64_t event_us, int bad,
 static void
 delivered(rd_kafka_t *rk, const rd_kafka_message_t *message, void *opaque)
 {
-	/* A purge is our own doing: the transaction was aborted. */
-	if (message->err && message->err != RD_KAFKA_RESP_ERR__PURGE_QUEUE &&
-		message->err != RD_KAFKA_RESP_ERR__PURGE_INFLIGHT)
+	if (message->err)
 	{
 		undelivered++;
 		delivery_error = message->err;
@@ -370,6 +368,22 @@ check(rd_kafka_error_t *error, const char *what)
 {
 	if (error != NULL)
 		die("%s: %s", what, rd_kafka_error_string(error));
+}
+
+/*
+ * End the open transaction.  What is to be aborted is sent first: records that
+ * never reached the log would leave no trace there.
+ */
+static void
+end_transaction(rd_kafka_t *rk, bool abort_it)
+{
+	if (abort_it)
+	{
+		rd_kafka_flush(rk, -1);
+		check(rd_kafka_abort_transaction(rk, 30000), "abort_transaction");
+	}
+	else
+		check(rd_kafka_commit_transaction(rk, 30000), "commit_transaction");
 }
 
 /* Serve delivery reports until a moment of the monotonic clock. */
@@ -450,11 +464,11 @@ main(int argc, char **argv)
 	start_us = parse_time("2025-01-01T00:00:00Z");
 	while ((opt = getopt_long(argc, argv, "X:h", options, NULL)) != -1)
 	{
-		const char *name = "option";
+		char		name[32] = "";
 
 		for (const struct option *o = options; o->name; o++)
 			if (o->val == opt)
-				name = o->name;
+				snprintf(name, sizeof(name), "--%s", o->name);
 		switch (opt)
 		{
 			case OPT_COUNT:
@@ -631,8 +645,7 @@ main(int argc, char **argv)
 		if (transaction_size > 0 && i % transaction_size == 0)
 		{
 			if (i > 0)
-				check(in_aborted ? rd_kafka_abort_transaction(rk, 30000) :
-					  rd_kafka_commit_transaction(rk, 30000), "transaction");
+				end_transaction(rk, in_aborted);
 			check(rd_kafka_begin_transaction(rk), "begin_transaction");
 			in_aborted = next_share(&transactions) < abort_share;
 		}
@@ -714,8 +727,7 @@ main(int argc, char **argv)
 	}
 
 	if (transaction_size > 0 && total > 0)
-		check(in_aborted ? rd_kafka_abort_transaction(rk, 30000) :
-			  rd_kafka_commit_transaction(rk, 30000), "transaction");
+		end_transaction(rk, in_aborted);
 	if (rk != NULL)
 	{
 		rd_kafka_flush(rk, -1);
