@@ -164,16 +164,20 @@ se_check_shape(Query *query, ParseState *pstate)
 
 /*
  * What can be planned and evaluated, but not be run as a continuous query.
- * "window_location" is that of the window function.
+ * "window_location" is that of the window function, "event_time" the column's name,
+ * NULL if the stream has none.
  */
 void
-se_check_supported(Query *query, SeWindowKind kind, int window_location, ParseState *pstate)
+se_check_supported(Query *query, SeWindowKind kind, int window_location,
+				   const char *event_time, ParseState *pstate)
 {
 	if (kind == SE_WINDOW_GLOBAL)
 		ereport(ERROR,
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 				 errmsg("a continuous query must be grouped by a window"),
-				 errhint("Add tumble(event_time, '5 minutes') to GROUP BY, with the event time column of the stream.")));
+				 event_time == NULL ? 0 :
+				 errhint("Add an expression such as tumble(%s, '5 minutes') to GROUP BY, by itself.",
+						 quote_identifier(event_time))));
 	if (kind != SE_WINDOW_TUMBLE)
 		ereport(ERROR,
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),

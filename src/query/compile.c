@@ -171,6 +171,8 @@ compile_window(Compiler *compiler)
 
 	se_check_supported(compiler->query, kind,
 					   window ? exprLocation((Node *) window->expr) : -1,
+					   plan->time_column ?
+					   get_attname(plan->stream, plan->time_column, false) : NULL,
 					   compiler->pstate);
 	if (window == NULL)
 	{

@@ -14,8 +14,9 @@
  *
  *	  Parse analysis is done by hand rather than with
  *	  parse_analyze_fixedparams(): the ParseState must outlive it, as the checks
- *	  of compile.c report positions too, and it carries the raw statement, since
- *	  items of FROM have a position nowhere else.
+ *	  of compile.c report positions too, and it carries the positions of the
+ *	  items of FROM, which are known to the raw statement only and are gone after
+ *	  analysis.
  */
 #include "postgres.h"
 
@@ -141,6 +142,14 @@ leftmost_select(SelectStmt *select)
 	return select;
 }
 
+/* A SELECT has no location: that of its first output column, or of its values. */
+static int
+select_location(SelectStmt *select)
+{
+	select = leftmost_select(select);
+	return exprLocation((Node *) (select->valuesLists ? select->valuesLists : select->targetList));
+}
+
 static RawStmt *
 single_select(const char *text, ParseState *pstate)
 {
@@ -181,15 +190,59 @@ single_select(const char *text, ParseState *pstate)
 		ereport(ERROR,
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 				 errmsg("UNION, INTERSECT and EXCEPT are not supported in a continuous query"),
-				 errhint("Create one query for each SELECT and combine their result tables.")));
+				 errhint("Create one query for each SELECT and combine their result tables."),
+				 parser_errposition(pstate, select_location(select->rarg))));
 	if (select->valuesLists != NIL)
 		ereport(ERROR,
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 				 errmsg("VALUES is not supported in a continuous query"),
 				 errhint("Write a SELECT from a stream, grouped by a window."),
-				 parser_errposition(pstate,
-									exprLocation((Node *) select->valuesLists))));
+				 parser_errposition(pstate, select_location(select))));
 	return statement;
+}
+
+/* Location of an item of FROM; of a join, that of what is joined. */
+static int
+raw_location(Node *item)
+{
+	switch (nodeTag(item))
+	{
+		case T_RangeVar:
+			return ((RangeVar *) item)->location;
+		case T_RangeTableSample:
+			return raw_location(((RangeTableSample *) item)->relation);
+		case T_RangeTableFunc:
+			return ((RangeTableFunc *) item)->location;
+		case T_JoinExpr:
+			return raw_location(((JoinExpr *) item)->rarg);
+		case T_RangeSubselect:
+			return select_location((SelectStmt *) ((RangeSubselect *) item)->subquery);
+		case T_RangeFunction:
+			return exprLocation(linitial(linitial_node(List,
+													   ((RangeFunction *) item)->functions)));
+		default:
+			return -1;
+	}
+}
+
+static List *
+from_locations(SelectStmt *select)
+{
+	List	   *locations = NIL;
+	ListCell   *cell;
+
+	foreach(cell, select->fromClause)
+		locations = lappend_int(locations, raw_location(lfirst(cell)));
+	return locations;
+}
+
+/* Location of an item of FROM (0 = the first), -1 if it is not known. */
+int
+se_from_location(ParseState *pstate, int item)
+{
+	List	   *locations = pstate ? (List *) pstate->p_ref_hook_state : NIL;
+
+	return item < list_length(locations) ? list_nth_int(locations, item) : -1;
 }
 
 /*
@@ -211,7 +264,7 @@ se_query_parse(const char *text, ParseState **pstate)
 	state->p_sourcetext = text;
 	se_text_begin(&scope, text);
 	statement = single_select(text, state);
-	state->p_ref_hook_state = statement->stmt;
+	state->p_ref_hook_state = from_locations((SelectStmt *) statement->stmt);
 
 	nest_level = NewGUCNestLevel();
 	append_extension_schema();
@@ -230,48 +283,6 @@ se_query_parse(const char *text, ParseState **pstate)
 
 	*pstate = state;
 	return query;
-}
-
-static int
-raw_location(Node *item)
-{
-	if (item == NULL)
-		return -1;
-	switch (nodeTag(item))
-	{
-		case T_RangeVar:
-			return ((RangeVar *) item)->location;
-		case T_RangeTableSample:
-			return ((RangeTableSample *) item)->location;
-		case T_RangeTableFunc:
-			return ((RangeTableFunc *) item)->location;
-		case T_JoinExpr:
-			return raw_location(((JoinExpr *) item)->larg);
-		case T_RangeSubselect:
-			{
-				Node	   *subquery = ((RangeSubselect *) item)->subquery;
-
-				if (!IsA(subquery, SelectStmt))
-					return -1;
-				return exprLocation((Node *) leftmost_select((SelectStmt *) subquery)->targetList);
-			}
-		case T_RangeFunction:
-			return exprLocation(linitial(linitial_node(List,
-													   ((RangeFunction *) item)->functions)));
-		default:
-			return -1;
-	}
-}
-
-/* Location of an item of FROM (0 = the first), -1 if it is not known. */
-int
-se_from_location(ParseState *pstate, int item)
-{
-	SelectStmt *select = pstate ? (SelectStmt *) pstate->p_ref_hook_state : NULL;
-
-	if (select == NULL || item >= list_length(select->fromClause))
-		return -1;
-	return raw_location(list_nth(select->fromClause, item));
 }
 
 /*

@@ -102,8 +102,6 @@ se_window_target(Query *query, SeWindowKind *kind, ParseState *pstate)
 			ereport(ERROR,
 					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 					 errmsg("a continuous query has exactly one window"),
-					 errdetail("GROUP BY has both %s and %s.",
-							   se_window_name(*kind), se_window_name(this_kind)),
 					 errhint("Create one query for each window."),
 					 parser_errposition(pstate, exprLocation(expr))));
 		window = entry;
