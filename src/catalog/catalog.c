@@ -1,0 +1,456 @@
+/*
+ * catalog.c
+ *	  Read streams, queries and readers; switch identities.
+ *
+ * NOTES
+ *	  The engine's tables are few and small, and are read when a worker starts,
+ *	  at DDL and by functions of the user: plain SPI is fast enough.
+ */
+#include "postgres.h"
+
+#include "access/relation.h"
+#include "access/xact.h"
+#include "access/xlog.h"
+#include "catalog/pg_authid.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_type.h"
+#include "fmgr.h"
+#include "foreign/foreign.h"
+#include "miscadmin.h"
+#include "rewrite/rewriteHandler.h"
+#include "utils/builtins.h"
+#include "utils/guc.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+#include "utils/syscache.h"
+#include "utils/timestamp.h"
+
+#include "catalog.h"
+#include "engine/engine.h"
+#include "query/query.h"
+
+const SeSourceLibrary *
+se_source(void)
+{
+	static const SeSourceLibrary *library = NULL;
+
+	if (library == NULL)
+	{
+		SeSourceLibraryFunction function;
+
+		function = (SeSourceLibraryFunction)
+			load_external_function(SE_SOURCE_LIBRARY, SE_SOURCE_SYMBOL, true, NULL);
+		if (function()->abi_version != SE_SOURCE_ABI)
+			ereport(ERROR,
+					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+					 errmsg("library \"stream_engine_source\" does not fit library \"stream_engine\""),
+					 errhint("Install both from the same build, and restart the server.")));
+		library = function();
+	}
+	return library;
+}
+
+char *
+se_home(void)
+{
+	return psprintf(UINT64_FORMAT "/%u", GetSystemIdentifier(), MyDatabaseId);
+}
+
+void
+se_catalog_begin(SeCatalogScope *scope)
+{
+	GetUserIdAndSecContext(&scope->user, &scope->security_context);
+	SetUserIdAndSecContext(BOOTSTRAP_SUPERUSERID,
+						   scope->security_context | SECURITY_LOCAL_USERID_CHANGE);
+	SPI_connect();
+}
+
+void
+se_catalog_end(SeCatalogScope *scope)
+{
+	SPI_finish();
+	SetUserIdAndSecContext(scope->user, scope->security_context);
+}
+
+uint64
+se_spi(const char *sql, int nargs, Oid *types, Datum *values, const char *nulls, int expected)
+{
+	int			result = SPI_execute_with_args(sql, nargs, types, values, nulls, false, 0);
+
+	if (result != expected)
+		elog(ERROR, "statement on the engine's tables returned %s: %s",
+			 SPI_result_code_string(result), sql);
+	return SPI_processed;
+}
+
+void
+se_user_begin(SeUserScope *scope, Oid owner, List *settings)
+{
+	ListCell   *cell;
+
+	GetUserIdAndSecContext(&scope->user, &scope->security_context);
+	SetUserIdAndSecContext(owner, scope->security_context | SECURITY_RESTRICTED_OPERATION);
+	scope->guc_level = NewGUCNestLevel();
+	foreach(cell, settings)
+	{
+		char	   *setting = pstrdup((char *) lfirst(cell));
+		char	   *value = strchr(setting, '=');
+
+		if (value == NULL)
+			continue;
+		*value++ = '\0';
+		(void) set_config_option(setting, value, PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE,
+								 true, 0, false);
+	}
+}
+
+void
+se_user_end(SeUserScope *scope)
+{
+	AtEOXact_GUC(false, scope->guc_level);
+	SetUserIdAndSecContext(scope->user, scope->security_context);
+}
+
+/* ---- columns of the current SPI result's first row ---- */
+
+static char *
+column_text(HeapTuple tuple, int column)
+{
+	return SPI_getvalue(tuple, SPI_tuptable->tupdesc, column);
+}
+
+static Datum
+column_datum(HeapTuple tuple, int column, bool *isnull)
+{
+	return SPI_getbinval(tuple, SPI_tuptable->tupdesc, column, isnull);
+}
+
+static int64
+column_int(HeapTuple tuple, int column)
+{
+	bool		isnull;
+	Datum		value = column_datum(tuple, column, &isnull);
+
+	if (isnull)
+		return 0;
+	return SPI_gettypeid(SPI_tuptable->tupdesc, column) == INT4OID ?
+		(int64) DatumGetInt32(value) : DatumGetInt64(value);
+}
+
+static bool
+column_bool(HeapTuple tuple, int column)
+{
+	bool		isnull;
+	Datum		value = column_datum(tuple, column, &isnull);
+
+	return !isnull && DatumGetBool(value);
+}
+
+static Oid
+column_oid(HeapTuple tuple, int column)
+{
+	bool		isnull;
+	Datum		value = column_datum(tuple, column, &isnull);
+
+	return isnull ? InvalidOid : DatumGetObjectId(value);
+}
+
+static char *
+qualified_name(Oid relid)
+{
+	char	   *name = get_rel_name(relid);
+
+	if (name == NULL)
+		return NULL;
+	return quote_qualified_identifier(get_namespace_name(get_rel_namespace(relid)), name);
+}
+
+static Oid
+relation_owner(Oid relid)
+{
+	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
+	Oid			owner;
+
+	if (!HeapTupleIsValid(tuple))
+		return InvalidOid;
+	owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
+	ReleaseSysCache(tuple);
+	return owner;
+}
+
+/* ---- streams ---- */
+
+static AttrNumber
+event_time_column(Oid relid, const char *event_time)
+{
+	AttrNumber	attnum;
+
+	if (event_time == NULL || strcmp(event_time, "processing_time") == 0)
+		return 0;
+	attnum = get_attnum(relid, event_time);
+	if (attnum <= 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_COLUMN),
+				 errmsg("event time column \"%s\" of stream \"%s\" does not exist",
+						event_time, get_rel_name(relid))));
+	return attnum;
+}
+
+static SeStream *
+stream_load(const char *condition, Datum key, Oid keytype)
+{
+	SeCatalogScope scope;
+	MemoryContext caller = CurrentMemoryContext;
+	MemoryContext inner;
+	SeStream   *stream = NULL;
+
+	se_catalog_begin(&scope);
+	if (se_spi(psprintf("SELECT id, relation::oid, state, home FROM stream_engine.stream WHERE %s",
+						condition),
+			   1, &keytype, &key, NULL, SPI_OK_SELECT) == 1)
+	{
+		HeapTuple	tuple = SPI_tuptable->vals[0];
+		Oid			relid = column_oid(tuple, 2);
+
+		inner = MemoryContextSwitchTo(caller);
+		stream = palloc0(sizeof(SeStream));
+		stream->id = (int32) column_int(tuple, 1);
+		stream->relid = relid;
+		stream->state = column_text(tuple, 3);
+		stream->at_home = strcmp(column_text(tuple, 4), se_home()) == 0;
+		MemoryContextSwitchTo(inner);
+	}
+	se_catalog_end(&scope);
+
+	if (stream == NULL)
+		return NULL;
+	stream->name = qualified_name(stream->relid);
+	if (stream->name == NULL)
+		return NULL;
+	stream->owner = relation_owner(stream->relid);
+	stream->serverid = GetForeignTable(stream->relid)->serverid;
+	se_source()->stream_options(stream->relid, &stream->options);
+	stream->event_time = event_time_column(stream->relid, stream->options.event_time);
+	return stream;
+}
+
+SeStream *
+se_stream_load(int32 id)
+{
+	return stream_load("id = $1", Int32GetDatum(id), INT4OID);
+}
+
+SeStream *
+se_stream_by_relation(Oid relid)
+{
+	return stream_load("relation = $1", ObjectIdGetDatum(relid), OIDOID);
+}
+
+bool
+se_stream_lookup(Oid relid, AttrNumber *event_time)
+{
+	SeStreamOptions options;
+
+	if (get_rel_relkind(relid) != RELKIND_FOREIGN_TABLE ||
+		!se_source()->is_stream_server(GetForeignTable(relid)->serverid))
+		return false;
+	se_source()->stream_options(relid, &options);
+	*event_time = event_time_column(relid, options.event_time);
+	return true;
+}
+
+/* ---- queries ---- */
+
+#define QUERY_COLUMNS \
+	"SELECT q.id, q.stream, q.batch_view::oid, q.result::oid, q.open_table::oid, q.state, q.emit, q.late," \
+	" (extract(epoch FROM q.allowed_lateness) * 1000000)::bigint, q.emit_partial, q.start, q.settings," \
+	" p.reader, p.closed_through, p.complete_from, p.state_stamp" \
+	" FROM stream_engine.query q LEFT JOIN stream_engine.query_progress p ON p.query = q.id "
+
+static SeQueryDef *
+query_of_row(HeapTuple tuple)
+{
+	SeQueryDef *query = palloc0(sizeof(SeQueryDef));
+	Datum		value;
+	bool		isnull;
+
+	query->id = (int32) column_int(tuple, 1);
+	query->stream = (int32) column_int(tuple, 2);
+	query->batch_view = column_oid(tuple, 3);
+	query->result = column_oid(tuple, 4);
+	query->open_table = column_oid(tuple, 5);
+	query->state = column_text(tuple, 6);
+	query->emit = column_text(tuple, 7);
+	query->late = column_text(tuple, 8);
+	query->allowed_lateness = column_int(tuple, 9);
+	query->emit_partial = column_bool(tuple, 10);
+	query->start = column_text(tuple, 11);
+	value = column_datum(tuple, 12, &isnull);
+	if (!isnull)
+	{
+		Datum	   *elements;
+		int			nelements;
+
+		deconstruct_array(DatumGetArrayTypeP(value), TEXTOID, -1, false, TYPALIGN_INT,
+						  &elements, NULL, &nelements);
+		for (int i = 0; i < nelements; i++)
+			query->settings = lappend(query->settings, TextDatumGetCString(elements[i]));
+	}
+	query->reader = (int32) column_int(tuple, 13);
+	value = column_datum(tuple, 14, &isnull);
+	query->closed_through = isnull ? DT_NOBEGIN : DatumGetTimestampTz(value);
+	value = column_datum(tuple, 15, &isnull);
+	query->complete_from = isnull ? DT_NOBEGIN : DatumGetTimestampTz(value);
+	value = column_datum(tuple, 16, &isnull);
+	query->has_stamp = !isnull;
+	query->state_stamp = isnull ? 0 : DatumGetInt64(value);
+	return query;
+}
+
+static List *
+queries_load(const char *condition, Datum key, Oid keytype)
+{
+	SeCatalogScope scope;
+	MemoryContext caller = CurrentMemoryContext;
+	MemoryContext inner;
+	List	   *result = NIL;
+	ListCell   *cell;
+
+	se_catalog_begin(&scope);
+	se_spi(psprintf(QUERY_COLUMNS "WHERE %s ORDER BY q.id", condition),
+		   1, &keytype, &key, NULL, SPI_OK_SELECT);
+	inner = MemoryContextSwitchTo(caller);
+	for (uint64 i = 0; i < SPI_processed; i++)
+		result = lappend(result, query_of_row(SPI_tuptable->vals[i]));
+	MemoryContextSwitchTo(inner);
+	se_catalog_end(&scope);
+
+	foreach(cell, result)
+	{
+		SeQueryDef *query = lfirst(cell);
+
+		query->owner = relation_owner(query->batch_view);
+		query->name = qualified_name(query->result);
+	}
+	return result;
+}
+
+SeQueryDef *
+se_query_load(int32 id)
+{
+	List	   *queries = queries_load("q.id = $1", Int32GetDatum(id), INT4OID);
+
+	return queries == NIL ? NULL : linitial(queries);
+}
+
+SeQueryDef *
+se_query_by_open_table(Oid relid)
+{
+	List	   *queries = queries_load("q.open_table = $1", ObjectIdGetDatum(relid), OIDOID);
+
+	return queries == NIL ? NULL : linitial(queries);
+}
+
+List *
+se_reader_queries(int32 reader)
+{
+	return queries_load("p.reader = $1 AND q.state = 'running'", Int32GetDatum(reader), INT4OID);
+}
+
+SeQueryPlan *
+se_query_plan_of_view(Oid view)
+{
+	Relation	relation = relation_open(view, AccessShareLock);
+	Query	   *query = copyObject(get_view_query(relation));
+	SeQueryPlan *plan = se_query_compile(query, NULL, se_stream_lookup, 2);
+
+	relation_close(relation, NoLock);
+	return plan;
+}
+
+/* ---- readers ---- */
+
+SeReaderDef *
+se_reader_load(int32 id)
+{
+	SeCatalogScope scope;
+	MemoryContext caller = CurrentMemoryContext;
+	MemoryContext inner;
+	SeReaderDef *reader = NULL;
+	Oid			type = INT4OID;
+	Datum		key = Int32GetDatum(id);
+
+	se_catalog_begin(&scope);
+	if (se_spi("SELECT id, stream, head, start, generation, seq, watermark"
+			   " FROM stream_engine.reader WHERE id = $1",
+			   1, &type, &key, NULL, SPI_OK_SELECT) == 1)
+	{
+		HeapTuple	tuple = SPI_tuptable->vals[0];
+		bool		isnull;
+
+		inner = MemoryContextSwitchTo(caller);
+		reader = palloc0(sizeof(SeReaderDef));
+		reader->id = (int32) column_int(tuple, 1);
+		reader->stream = (int32) column_int(tuple, 2);
+		reader->head = column_bool(tuple, 3);
+		reader->start = column_text(tuple, 4);
+		reader->generation = column_int(tuple, 5);
+		reader->seq = column_int(tuple, 6);
+		reader->watermark = DatumGetTimestampTz(column_datum(tuple, 7, &isnull));
+		MemoryContextSwitchTo(inner);
+	}
+	se_catalog_end(&scope);
+	return reader;
+}
+
+int
+se_catalog_wanted_readers(int32 **readers)
+{
+	SeCatalogScope scope;
+	MemoryContext caller = CurrentMemoryContext;
+	Oid			type = TEXTOID;
+	Datum		home = CStringGetTextDatum(se_home());
+	int			count;
+
+	se_catalog_begin(&scope);
+	se_spi("SELECT r.id FROM stream_engine.reader r"
+		   " JOIN stream_engine.stream s ON s.id = r.stream"
+		   " WHERE s.state = 'running' AND s.home = $1 AND (r.head OR EXISTS"
+		   "  (SELECT FROM stream_engine.query_progress p JOIN stream_engine.query q ON q.id = p.query"
+		   "   WHERE p.reader = r.id AND q.state = 'running')) ORDER BY r.id",
+		   1, &type, &home, NULL, SPI_OK_SELECT);
+	count = (int) SPI_processed;
+	*readers = MemoryContextAlloc(caller, sizeof(int32) * Max(count, 1));
+	for (int i = 0; i < count; i++)
+		(*readers)[i] = (int32) column_int(SPI_tuptable->vals[i], 1);
+	se_catalog_end(&scope);
+	return count;
+}
+
+/*
+ * The reader's queries are set aside with the error; a head reader takes the
+ * stream with it, for the fault is not a query's.
+ */
+void
+se_catalog_reader_failed(int32 reader, const char *message)
+{
+	SeCatalogScope scope;
+	Oid			types[2] = {INT4OID, TEXTOID};
+	Datum		values[2];
+
+	values[0] = Int32GetDatum(reader);
+	values[1] = CStringGetTextDatum(message);
+	se_catalog_begin(&scope);
+	se_spi("UPDATE stream_engine.query q SET state = 'error', error = $2, error_sqlstate = NULL,"
+		   " error_hint = 'Mend the cause, then call stream_engine.resume().',"
+		   " error_partition = NULL, error_offset = NULL, error_at = pg_catalog.clock_timestamp()"
+		   " FROM stream_engine.query_progress p"
+		   " WHERE p.query = q.id AND p.reader = $1 AND q.state = 'running'",
+		   2, types, values, NULL, SPI_OK_UPDATE);
+	se_spi("UPDATE stream_engine.stream s SET state = 'error', error = $2, error_sqlstate = NULL,"
+		   " error_partition = NULL, error_offset = NULL, error_at = pg_catalog.clock_timestamp()"
+		   " FROM stream_engine.reader r WHERE r.id = $1 AND r.head AND s.id = r.stream",
+		   2, types, values, NULL, SPI_OK_UPDATE);
+	se_catalog_end(&scope);
+}

@@ -1,0 +1,128 @@
+/*
+ * catalog.h
+ *	  Streams, queries and readers as rows.
+ *
+ * NOTES
+ *	  What a stream is stands in its foreign table's options; what the engine adds
+ *	  (state, errors, positions) stands in the tables of schema stream_engine.
+ *	  All functions here run inside a transaction with an active snapshot, and
+ *	  read and write the engine's tables as the bootstrap superuser whoever
+ *	  calls: each caller checks privileges first.
+ */
+#ifndef SE_CATALOG_H
+#define SE_CATALOG_H
+
+#include "postgres.h"
+
+#include "datatype/timestamp.h"
+#include "executor/spi.h"
+#include "nodes/pg_list.h"
+
+#include "source/source.h"
+
+#define SE_SCHEMA "stream_engine"
+
+typedef struct SeStream
+{
+	int32		id;
+	Oid			relid;
+	char	   *name;			/* qualified and quoted */
+	Oid			owner;
+	Oid			serverid;
+	char	   *state;
+	bool		at_home;		/* false in a restored or copied database */
+	AttrNumber	event_time;		/* 0: processing time */
+	SeStreamOptions options;
+} SeStream;
+
+typedef struct SeQueryDef
+{
+	int32		id;
+	int32		stream;
+	char	   *name;			/* of the result table, qualified and quoted */
+	Oid			owner;			/* of the batch view */
+	Oid			batch_view;
+	Oid			result;
+	Oid			open_table;
+	char	   *state;
+	char	   *emit;
+	char	   *late;
+	int64		allowed_lateness;	/* microseconds */
+	bool		emit_partial;
+	char	   *start;
+	List	   *settings;		/* of char *: name=value */
+	/* progress */
+	int32		reader;
+	TimestampTz closed_through;
+	TimestampTz complete_from;
+	bool		has_stamp;
+	int64		state_stamp;
+} SeQueryDef;
+
+typedef struct SeReaderDef
+{
+	int32		id;
+	int32		stream;
+	bool		head;
+	char	   *start;
+	int64		generation;
+	int64		seq;
+	TimestampTz watermark;
+} SeReaderDef;
+
+/* The second library; loaded at the first call. */
+extern const SeSourceLibrary *se_source(void);
+
+/* NULL (or false) when there is no such row. */
+extern SeStream *se_stream_load(int32 id);
+extern SeStream *se_stream_by_relation(Oid relid);
+extern SeQueryDef *se_query_load(int32 id);
+extern SeQueryDef *se_query_by_open_table(Oid relid);
+extern SeReaderDef *se_reader_load(int32 id);
+extern List *se_reader_queries(int32 reader);	/* of SeQueryDef, running ones */
+
+/*
+ * Event time column of a stream's relation, for se_query_compile; false when
+ * relid is not a stream.
+ */
+extern bool se_stream_lookup(Oid relid, AttrNumber *event_time);
+
+/* Identity of this database in this cluster: a copy made by restore or TEMPLATE differs. */
+extern char *se_home(void);
+
+/* Compile a stored query (its batch view) again. */
+struct SeQueryPlan;
+extern struct SeQueryPlan *se_query_plan_of_view(Oid view);
+
+/*
+ * Bracket for reading and writing the engine's tables: connects to SPI and
+ * switches to the bootstrap superuser.  An ERROR restores both by itself.
+ */
+typedef struct SeCatalogScope
+{
+	Oid			user;
+	int			security_context;
+} SeCatalogScope;
+
+extern void se_catalog_begin(SeCatalogScope *scope);
+extern void se_catalog_end(SeCatalogScope *scope);
+
+/* SPI_execute_with_args that raises unless the result is "expected". */
+extern uint64 se_spi(const char *sql, int nargs, Oid *types, Datum *values, const char *nulls,
+					 int expected);
+
+/*
+ * Run user code of "owner": security-restricted, with the settings pinned (a
+ * list of name=value).  Not to be used around transaction boundaries.
+ */
+typedef struct SeUserScope
+{
+	Oid			user;
+	int			security_context;
+	int			guc_level;
+} SeUserScope;
+
+extern void se_user_begin(SeUserScope *scope, Oid owner, List *settings);
+extern void se_user_end(SeUserScope *scope);
+
+#endif							/* SE_CATALOG_H */

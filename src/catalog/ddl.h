@@ -1,0 +1,55 @@
+/*
+ * ddl.h
+ *	  Between the files that create, alter and drop streams and queries.
+ */
+#ifndef SE_DDL_H
+#define SE_DDL_H
+
+#include "postgres.h"
+
+#include "nodes/pg_list.h"
+#include "nodes/primnodes.h"
+
+#include "catalog.h"
+
+/*
+ * create_stream's column list as the inside of CREATE FOREIGN TABLE (...):
+ * PATH '...' and EPOCH '...' become column options.  "include" has names of
+ * metadata columns without their underscore, added in front when the list does
+ * not declare them.  Raises syntax errors with a position in "columns".
+ */
+extern char *se_translate_columns(const char *columns, List *include);
+
+/* A name as the user wrote it ("sales", "shop.sales") as a RangeVar. */
+extern RangeVar *se_parse_name(const char *name);
+
+/* The same name with a suffix ("sales_live"), truncated as Postgres does. */
+extern RangeVar *se_name_with_suffix(const RangeVar *name, const char *suffix);
+
+extern char *se_quote_name(const RangeVar *name);
+
+/* Run one utility statement as the caller. */
+extern void se_run_utility(const char *sql);
+
+/* Whether the current user may act as the owner of a relation. */
+extern void se_check_owner(Oid relid);
+
+/*
+ * Check a start position ('earliest', 'latest', a timestamp, or a JSON object of
+ * offsets by partition) and return it in canonical form, palloc'd.
+ */
+extern char *se_check_start(const char *start);
+
+/*
+ * Where a reader of "stream" begins when it starts at "start": positions by
+ * partition, asked of the broker; *complete[i] tells that nothing lies before
+ * position i.  Returns the number of partitions.
+ */
+extern int	se_resolve_start(const SeStream *stream, const char *start, int timeout_ms,
+							 SePosition **positions, bool **complete, int64 *nrecords);
+
+/* Insert a reader of a stream; positions may be NULL (resolved by its worker). */
+extern int32 se_reader_create(int32 stream, bool head, const char *start,
+							  const SePosition *positions, const bool *complete, int npositions);
+
+#endif							/* SE_DDL_H */

@@ -1,0 +1,194 @@
+/*
+ * tables.sql
+ *	  The engine's own tables.  None is granted to anybody: the functions and
+ *	  views of this schema are the way in.
+ *
+ *	  Definitions (stream, query) and the records that need a human (late_event,
+ *	  dead_letter) are dumped.  Positions, watermarks and window state are not: a
+ *	  restored stream waits for resume(), as a restored subscription does.
+ */
+
+CREATE SEQUENCE stream_engine.stream_id_seq AS integer;
+COMMENT ON SEQUENCE stream_engine.stream_id_seq IS 'ids of streams';
+
+CREATE TABLE stream_engine.stream (
+	id integer PRIMARY KEY DEFAULT pg_catalog.nextval('stream_engine.stream_id_seq'),
+	relation regclass NOT NULL UNIQUE,
+	state text NOT NULL DEFAULT 'running' CHECK (state IN ('running', 'paused', 'error')),
+	error text,
+	error_sqlstate text,
+	error_partition integer,
+	error_offset bigint,
+	error_at timestamptz,
+	home text NOT NULL,
+	recent_view regclass,
+	created_at timestamptz NOT NULL DEFAULT pg_catalog.now()
+);
+COMMENT ON TABLE stream_engine.stream IS 'streams under the engine''s care; their options are those of the foreign table';
+
+CREATE SEQUENCE stream_engine.query_id_seq AS integer;
+COMMENT ON SEQUENCE stream_engine.query_id_seq IS 'ids of queries';
+
+CREATE TABLE stream_engine.query (
+	id integer PRIMARY KEY DEFAULT pg_catalog.nextval('stream_engine.query_id_seq'),
+	stream integer NOT NULL REFERENCES stream_engine.stream ON DELETE CASCADE,
+	batch_view regclass NOT NULL UNIQUE,
+	result regclass NOT NULL,
+	live_view regclass,
+	open_table regclass UNIQUE,
+	emit text NOT NULL DEFAULT 'final' CHECK (emit IN ('final', 'changes')),
+	emit_interval interval,
+	allowed_lateness interval NOT NULL DEFAULT '0',
+	late text NOT NULL DEFAULT 'store' CHECK (late IN ('store', 'drop')),
+	emit_partial boolean NOT NULL DEFAULT false,
+	start text NOT NULL,
+	settings text[] NOT NULL,
+	state text NOT NULL DEFAULT 'running' CHECK (state IN ('running', 'paused', 'error')),
+	error text,
+	error_sqlstate text,
+	error_hint text,
+	error_partition integer,
+	error_offset bigint,
+	error_at timestamptz,
+	created_at timestamptz NOT NULL DEFAULT pg_catalog.now()
+);
+CREATE INDEX query_stream_idx ON stream_engine.query (stream);
+COMMENT ON TABLE stream_engine.query IS 'continuous queries; the query itself is the batch view';
+
+CREATE TABLE stream_engine.late_event (
+	query integer NOT NULL REFERENCES stream_engine.query ON DELETE CASCADE,
+	partition integer NOT NULL,
+	"offset" bigint NOT NULL,
+	event_time timestamptz NOT NULL,
+	watermark timestamptz NOT NULL,
+	windows tstzrange[] NOT NULL,
+	kafka_timestamp timestamptz,
+	key bytea,
+	payload bytea NOT NULL,
+	seen_at timestamptz NOT NULL,
+	PRIMARY KEY (query, partition, "offset")
+);
+COMMENT ON TABLE stream_engine.late_event IS 'records that came after all their windows had closed';
+
+CREATE TABLE stream_engine.dead_letter (
+	stream integer NOT NULL REFERENCES stream_engine.stream ON DELETE CASCADE,
+	partition integer NOT NULL,
+	"offset" bigint NOT NULL,
+	reason text NOT NULL CHECK (reason IN ('bad', 'future', 'skipped')),
+	kafka_timestamp timestamptz,
+	key bytea,
+	payload bytea,
+	sqlstate text,
+	message text,
+	column_name text,
+	seen_at timestamptz NOT NULL,
+	PRIMARY KEY (stream, partition, "offset")
+);
+COMMENT ON TABLE stream_engine.dead_letter IS 'records that could not be used, with their bytes; the verdict on a record is final';
+
+/* ---- progress and state: logged, written by workers alone, not dumped ---- */
+
+CREATE SEQUENCE stream_engine.reader_id_seq AS integer;
+COMMENT ON SEQUENCE stream_engine.reader_id_seq IS 'ids of readers';
+
+CREATE TABLE stream_engine.reader (
+	id integer PRIMARY KEY DEFAULT pg_catalog.nextval('stream_engine.reader_id_seq'),
+	stream integer NOT NULL REFERENCES stream_engine.stream ON DELETE CASCADE,
+	head boolean NOT NULL,
+	worker integer NOT NULL DEFAULT 0,
+	start text NOT NULL,
+	generation bigint NOT NULL DEFAULT 1,
+	seq bigint NOT NULL DEFAULT 0,
+	watermark timestamptz NOT NULL DEFAULT '-infinity',
+	promise timestamptz NOT NULL DEFAULT '-infinity',
+	committed_at timestamptz
+) WITH (fillfactor = 40, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 500);
+CREATE INDEX reader_stream_idx ON stream_engine.reader (stream);
+COMMENT ON TABLE stream_engine.reader IS 'a position in a topic that moves on its own: the fence (generation, seq), the watermark and the promise to sibling workers';
+
+CREATE TABLE stream_engine.reader_partition (
+	reader integer NOT NULL REFERENCES stream_engine.reader ON DELETE CASCADE,
+	partition integer NOT NULL,
+	start_offset bigint NOT NULL,
+	next_offset bigint NOT NULL,
+	complete boolean NOT NULL,
+	max_event_time timestamptz NOT NULL DEFAULT '-infinity',
+	first_event_time timestamptz,
+	idle boolean NOT NULL DEFAULT false,
+	records bigint NOT NULL DEFAULT 0,
+	gaps bigint NOT NULL DEFAULT 0,
+	decoded bigint NOT NULL DEFAULT 0,
+	dead bigint NOT NULL DEFAULT 0,
+	future bigint NOT NULL DEFAULT 0,
+	tombstones bigint NOT NULL DEFAULT 0,
+	skipped bigint NOT NULL DEFAULT 0,
+	last_offset bigint,
+	last_timestamp timestamptz,
+	last_checksum bigint,
+	high_offset bigint,
+	problem text,
+	PRIMARY KEY (reader, partition)
+) WITH (fillfactor = 40, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 500);
+COMMENT ON TABLE stream_engine.reader_partition IS 'the offset up to which all effects are contained in logged tables, with the counters of what was read';
+
+CREATE TABLE stream_engine.query_progress (
+	query integer PRIMARY KEY REFERENCES stream_engine.query ON DELETE CASCADE,
+	reader integer NOT NULL REFERENCES stream_engine.reader ON DELETE CASCADE,
+	closed_through timestamptz NOT NULL DEFAULT '-infinity',
+	complete_from timestamptz NOT NULL DEFAULT '-infinity',
+	windows_closed bigint NOT NULL DEFAULT 0,
+	windows_incomplete bigint NOT NULL DEFAULT 0,
+	rows_out bigint NOT NULL DEFAULT 0,
+	emitted_at timestamptz,
+	state_stamp bigint
+) WITH (fillfactor = 40, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 500);
+CREATE INDEX query_progress_reader_idx ON stream_engine.query_progress (reader);
+COMMENT ON TABLE stream_engine.query_progress IS 'how far each query''s windows have been closed, and which reader feeds it';
+
+CREATE TABLE stream_engine.query_partition (
+	query integer NOT NULL REFERENCES stream_engine.query ON DELETE CASCADE,
+	partition integer NOT NULL,
+	counted bigint NOT NULL DEFAULT 0,
+	filtered bigint NOT NULL DEFAULT 0,
+	late bigint NOT NULL DEFAULT 0,
+	late_assignments bigint NOT NULL DEFAULT 0,
+	before_start bigint NOT NULL DEFAULT 0,
+	failed bigint NOT NULL DEFAULT 0,
+	PRIMARY KEY (query, partition)
+) WITH (fillfactor = 40, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 500);
+COMMENT ON TABLE stream_engine.query_partition IS 'what became of each decoded record, per query and partition';
+
+CREATE TABLE stream_engine.ledger (
+	reader integer NOT NULL REFERENCES stream_engine.reader ON DELETE CASCADE,
+	seq bigint NOT NULL,
+	committed_at timestamptz NOT NULL,
+	watermark timestamptz NOT NULL,
+	partitions integer[] NOT NULL,
+	next_offsets bigint[] NOT NULL,
+	watermarks timestamptz[] NOT NULL,
+	idle boolean[] NOT NULL,
+	PRIMARY KEY (reader, seq)
+);
+COMMENT ON TABLE stream_engine.ledger IS 'one row per commit of a reader: partition ends, watermarks and idle flags; it makes every verdict on a late record reproducible';
+
+CREATE TABLE stream_engine.state_log (
+	query integer NOT NULL,
+	slice_start timestamptz NOT NULL,
+	slice_end timestamptz NOT NULL,
+	seq bigint NOT NULL,
+	hash_low bigint NOT NULL,
+	hash_high bigint NOT NULL,
+	ngroups integer NOT NULL,
+	payload bytea NOT NULL
+) WITH (toast_tuple_target = 8160, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000,
+		autovacuum_vacuum_insert_threshold = -1, autovacuum_vacuum_cost_delay = 0);
+ALTER TABLE stream_engine.state_log ALTER COLUMN payload SET STORAGE EXTERNAL;
+CREATE INDEX state_log_slice_idx ON stream_engine.state_log (query, slice_start, slice_end, seq);
+COMMENT ON TABLE stream_engine.state_log IS 'window state: the runs of each query''s slices, in chunks';
+
+SELECT pg_catalog.pg_extension_config_dump('stream_engine.stream_id_seq', '');
+SELECT pg_catalog.pg_extension_config_dump('stream_engine.query_id_seq', '');
+SELECT pg_catalog.pg_extension_config_dump('stream_engine.stream', '');
+SELECT pg_catalog.pg_extension_config_dump('stream_engine.query', '');
+SELECT pg_catalog.pg_extension_config_dump('stream_engine.late_event', '');
+SELECT pg_catalog.pg_extension_config_dump('stream_engine.dead_letter', '');

@@ -1,0 +1,336 @@
+/*
+ * commit.c
+ *	  The cycle's transaction: its beginning, and the commit of everything.
+ *
+ * NOTES
+ *	  In one transaction: the fence (compare-and-set of generation and seq on the
+ *	  reader's row), late records and dead letters, result rows, window state,
+ *	  positions, watermarks, counters, the ledger.  The fence comes first: a
+ *	  reader whose row another process has moved (or a session has marked, by
+ *	  raising the generation, to have it read its definition again) gets no
+ *	  further and throws its cycle away.
+ *
+ *	  Row locks are taken in the same order by all: reader, side outputs, results,
+ *	  partitions, queries.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
+#include "miscadmin.h"
+#include "storage/lmgr.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+#include "utils/syscache.h"
+#include "utils/timestamp.h"
+
+#include "engine/engine.h"
+#include "reader.h"
+
+/* Old ledger rows are looked for once in so many commits. */
+#define LEDGER_PRUNE_COMMITS 512
+
+/*
+ * Open the cycle's transaction if it is not open.  False: the extension or the
+ * stream is gone and the worker must leave; no transaction is open then.
+ *
+ * The stream is locked before any row is, as DROP does it.
+ */
+bool
+se_cycle_begin(Reader *reader)
+{
+	if (reader->in_cycle)
+		return true;
+	if (!se_worker_begin())
+		return false;
+	LockRelationOid(reader->stream->relid, AccessShareLock);
+	if (!SearchSysCacheExists1(RELOID, ObjectIdGetDatum(reader->stream->relid)))
+	{
+		AbortCurrentTransaction();
+		return false;
+	}
+	reader->in_cycle = true;
+	reader->cycle_began = GetCurrentTimestamp();
+	return true;
+}
+
+/* End a cycle that has nothing to commit. */
+void
+se_cycle_end_empty(Reader *reader)
+{
+	if (!reader->in_cycle)
+		return;
+	se_worker_commit();
+	reader->in_cycle = false;
+}
+
+static SPIPlanPtr
+keep_plan(const char *sql, int nargs, Oid *types)
+{
+	SPIPlanPtr	plan = SPI_prepare(sql, nargs, types);
+
+	if (plan == NULL || SPI_keepplan(plan) != 0)
+		elog(ERROR, "could not prepare \"%s\": %s", sql, SPI_result_code_string(SPI_result));
+	return plan;
+}
+
+static void
+run_plan(SPIPlanPtr plan, Datum *values, const char *nulls, int expected)
+{
+	int			result = SPI_execute_plan(plan, values, nulls, false, 0);
+
+	if (result != expected)
+		elog(ERROR, "a statement of the commit returned %s", SPI_result_code_string(result));
+}
+
+/* The fence.  False: somebody else has the reader, or its definition has changed. */
+static bool
+advance_reader(Reader *reader, TimestampTz watermark, TimestampTz now)
+{
+	static SPIPlanPtr plan = NULL;
+	Datum		values[5];
+
+	if (plan == NULL)
+	{
+		Oid			types[] = {INT4OID, INT8OID, INT8OID, TIMESTAMPTZOID, TIMESTAMPTZOID};
+
+		plan = keep_plan("UPDATE stream_engine.reader SET seq = $3 + 1, watermark = $4,"
+						 " promise = $4, committed_at = $5"
+						 " WHERE id = $1 AND generation = $2 AND seq = $3",
+						 lengthof(types), types);
+	}
+	values[0] = Int32GetDatum(reader->def->id);
+	values[1] = Int64GetDatum(reader->def->generation);
+	values[2] = Int64GetDatum(reader->def->seq);
+	values[3] = TimestampTzGetDatum(watermark);
+	values[4] = TimestampTzGetDatum(now);
+	run_plan(plan, values, NULL, SPI_OK_UPDATE);
+	return SPI_processed == 1;
+}
+
+static void
+store_query(Reader *reader, ReaderQuery *query, TimestampTz watermark, TimestampTz now)
+{
+	static SPIPlanPtr progress = NULL;
+	static SPIPlanPtr counters = NULL;
+	Datum		values[8];
+	char		nulls[] = "        ";
+
+	if (progress == NULL)
+	{
+		Oid			types[] = {INT4OID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT8OID, INT8OID, INT8OID,
+		TIMESTAMPTZOID, INT8OID};
+		Oid			counter_types[] = {INT4OID, INT4OID, INT8OID, INT8OID, INT8OID, INT8OID,
+		INT8OID, INT8OID};
+
+		progress = keep_plan("UPDATE stream_engine.query_progress SET closed_through = $2,"
+							 " complete_from = $3, windows_closed = windows_closed + $4,"
+							 " windows_incomplete = windows_incomplete + $5, rows_out = rows_out + $6,"
+							 " emitted_at = COALESCE($7, emitted_at), state_stamp = $8"
+							 " WHERE query = $1", lengthof(types), types);
+		counters = keep_plan("INSERT INTO stream_engine.query_partition AS p"
+							 " (query, partition, counted, filtered, late, late_assignments,"
+							 " before_start, failed) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)"
+							 " ON CONFLICT (query, partition) DO UPDATE SET"
+							 " counted = p.counted + $3, filtered = p.filtered + $4,"
+							 " late = p.late + $5, late_assignments = p.late_assignments + $6,"
+							 " before_start = p.before_start + $7, failed = p.failed + $8",
+							 lengthof(counter_types), counter_types);
+	}
+	for (int i = 0; i < reader->npartitions; i++)
+	{
+		QueryCounters *delta = &query->counters[i];
+
+		if (!delta->dirty)
+			continue;
+		values[0] = Int32GetDatum(query->def->id);
+		values[1] = Int32GetDatum(i);
+		values[2] = Int64GetDatum(delta->counted);
+		values[3] = Int64GetDatum(delta->filtered);
+		values[4] = Int64GetDatum(delta->late);
+		values[5] = Int64GetDatum(delta->late_assignments);
+		values[6] = Int64GetDatum(delta->before_start);
+		values[7] = Int64GetDatum(delta->failed);
+		run_plan(counters, values, NULL, SPI_OK_INSERT);
+	}
+	values[0] = Int32GetDatum(query->def->id);
+	values[1] = TimestampTzGetDatum(watermark);
+	values[2] = TimestampTzGetDatum(query->complete_from);
+	values[3] = Int64GetDatum(query->windows_closed);
+	values[4] = Int64GetDatum(query->windows_incomplete);
+	values[5] = Int64GetDatum(query->rows_out);
+	values[6] = TimestampTzGetDatum(now);
+	if (query->rows_out == 0)
+		nulls[6] = 'n';
+	values[7] = Int64GetDatum((int64) se_layout_stamp(query->layout));
+	run_plan(progress, values, nulls, SPI_OK_UPDATE);
+	if (SPI_processed != 1)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("query %s has been dropped", query->def->name)));
+}
+
+static void
+write_ledger(Reader *reader, TimestampTz watermark, const bool *idle, TimestampTz now)
+{
+	static SPIPlanPtr insert = NULL;
+	static SPIPlanPtr prune = NULL;
+	int			n = reader->npartitions;
+	Datum	   *partitions = palloc(sizeof(Datum) * Max(n, 1));
+	Datum	   *offsets = palloc(sizeof(Datum) * Max(n, 1));
+	Datum	   *watermarks = palloc(sizeof(Datum) * Max(n, 1));
+	Datum	   *flags = palloc(sizeof(Datum) * Max(n, 1));
+	Datum		values[8];
+
+	if (insert == NULL)
+	{
+		Oid			types[] = {INT4OID, INT8OID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT4ARRAYOID,
+		INT8ARRAYOID, TIMESTAMPTZARRAYOID, BOOLARRAYOID};
+		Oid			prune_types[] = {INT4OID, TIMESTAMPTZOID};
+
+		insert = keep_plan("INSERT INTO stream_engine.ledger (reader, seq, committed_at, watermark,"
+						   " partitions, next_offsets, watermarks, idle)"
+						   " VALUES ($1, $2, $3, $4, $5, $6, $7, $8)", lengthof(types), types);
+		prune = keep_plan("DELETE FROM stream_engine.ledger WHERE reader = $1 AND committed_at < $2",
+						  lengthof(prune_types), prune_types);
+	}
+	for (int i = 0; i < n; i++)
+	{
+		partitions[i] = Int32GetDatum(i);
+		offsets[i] = Int64GetDatum(reader->partitions[i].next_offset);
+		watermarks[i] = TimestampTzGetDatum(se_partition_watermark(reader, &reader->partitions[i]));
+		flags[i] = BoolGetDatum(idle[i]);
+	}
+	values[0] = Int32GetDatum(reader->def->id);
+	values[1] = Int64GetDatum(reader->def->seq + 1);
+	values[2] = TimestampTzGetDatum(now);
+	values[3] = TimestampTzGetDatum(watermark);
+	values[4] = PointerGetDatum(construct_array(partitions, n, INT4OID, 4, true, TYPALIGN_INT));
+	values[5] = PointerGetDatum(construct_array(offsets, n, INT8OID, 8, true, TYPALIGN_DOUBLE));
+	values[6] = PointerGetDatum(construct_array(watermarks, n, TIMESTAMPTZOID, 8, true,
+												TYPALIGN_DOUBLE));
+	values[7] = PointerGetDatum(construct_array(flags, n, BOOLOID, 1, true, TYPALIGN_CHAR));
+	run_plan(insert, values, NULL, SPI_OK_INSERT);
+	if ((reader->def->seq + 1) % LEDGER_PRUNE_COMMITS == 0)
+	{
+		values[0] = Int32GetDatum(reader->def->id);
+		values[1] = TimestampTzGetDatum(now - (int64) se_ledger_retention * USECS_PER_SEC);
+		run_plan(prune, values, NULL, SPI_OK_DELETE);
+	}
+}
+
+/* Memory follows the transaction; cannot fail. */
+static void
+after_commit(Reader *reader, TimestampTz watermark, const bool *idle, TimestampTz now)
+{
+	reader->def->seq++;
+	se_partitions_committed(reader, watermark, idle);
+	for (int q = 0; q < reader->nqueries; q++)
+	{
+		ReaderQuery *query = &reader->queries[q];
+
+		query->closed_through = watermark;
+		query->windows_closed = query->windows_incomplete = query->rows_out = 0;
+		memset(query->counters, 0, sizeof(QueryCounters) * reader->npartitions);
+		se_query_next_close(query);
+	}
+	MemoryContextReset(reader->cycle);
+	reader->pending = se_pending_create(reader->cycle);
+	reader->in_cycle = false;
+	reader->dirty = false;
+	reader->last_commit = now;
+	pg_atomic_write_u64(&se_my_slot->last_commit, (uint64) now);
+	pg_atomic_fetch_add_u64(&se_my_slot->commits, 1);
+	se_progress_broadcast();
+}
+
+/*
+ * Commit the cycle.  False: the reader's row has moved, or the stream is gone;
+ * the caller reads the definition again.  Raises errors of emission and of the
+ * server; the cycle is lost then.
+ */
+bool
+se_reader_commit(Reader *reader)
+{
+	SeCatalogScope scope;
+	TimestampTz now;
+	TimestampTz watermark;
+	bool		idle[1024];
+	bool	   *flags = idle;
+
+	if (!se_cycle_begin(reader))
+		return false;
+	se_worker_phase(SE_PHASE_COMMITTING);
+	if (reader->npartitions > (int) lengthof(idle))
+		flags = MemoryContextAlloc(reader->cycle, sizeof(bool) * reader->npartitions);
+
+	MemoryContextSwitchTo(reader->cycle);
+	now = GetCurrentTimestamp();
+	watermark = se_reader_watermark(reader, now, flags);
+	PushActiveSnapshot(GetTransactionSnapshot());
+	se_catalog_begin(&scope);
+	SE_FAILPOINT("commit.before_fence");
+	if (!advance_reader(reader, watermark, now))
+	{
+		se_catalog_end(&scope);
+		PopActiveSnapshot();
+		AbortCurrentTransaction();
+		reader->in_cycle = false;
+		return false;
+	}
+	SE_FAILPOINT("commit.after_fence");
+
+	/* deferred triggers may not fire inside a security-restricted operation */
+	for (int q = 0; q < reader->nqueries; q++)
+		if (reader->queries[q].next_close <= watermark)
+		{
+			if (SPI_execute("SET CONSTRAINTS ALL IMMEDIATE", false, 0) != SPI_OK_UTILITY)
+				elog(ERROR, "could not set constraints immediate");
+			break;
+		}
+
+	/* late records of this cycle are judged already, so the order is free */
+	se_pending_write(reader->pending, reader->stream->id, now);
+	SE_FAILPOINT("commit.after_side");
+	se_catalog_end(&scope);
+
+	for (int q = 0; q < reader->nqueries; q++)
+	{
+		ReaderQuery *query = &reader->queries[q];
+
+		if (query->next_close <= watermark)
+			se_close_windows(reader, query, watermark, now);
+		SE_FAILPOINT("commit.before_chunks");
+		se_blame.query = query;
+		se_flush_slices(reader, query);
+		se_blame.query = NULL;
+	}
+	SE_FAILPOINT("commit.after_chunks");
+
+	se_catalog_begin(&scope);
+	for (int i = 0; i < reader->npartitions; i++)
+	{
+		ReaderPartition *partition = &reader->partitions[i];
+
+		if (partition->idle != flags[i] || !partition->stored)
+			partition->dirty = true;
+		partition->idle = flags[i];
+		partition->high_offset = Max(reader->routine->cached_high(reader->source, i),
+									 partition->high_offset);
+	}
+	se_partitions_commit(reader);
+	SE_FAILPOINT("commit.after_offsets");
+	for (int q = 0; q < reader->nqueries; q++)
+		store_query(reader, &reader->queries[q], watermark, now);
+	write_ledger(reader, watermark, flags, now);
+	se_catalog_end(&scope);
+	PopActiveSnapshot();
+	SE_FAILPOINT("commit.before_commit");
+	se_worker_commit();
+	SE_FAILPOINT("commit.after_commit");
+	after_commit(reader, watermark, flags, now);
+	return true;
+}

@@ -1,0 +1,365 @@
+/*
+ * partitions.c
+ *	  A reader's partitions: positions, watermarks, idleness.
+ *
+ * NOTES
+ *	  The watermark of a partition is the largest event time accepted from it
+ *	  minus the stream's delay.  The stream's watermark W is the minimum over the
+ *	  partitions that are not idle, and never moves back.  A partition is idle
+ *	  when it has been quiet for idle_timeout and the source has said that it is
+ *	  at the partition's end: a position equal to the high watermark is not asked,
+ *	  because transaction markers and compaction leave gaps there.
+ *
+ *	  A record is judged with its own partition's watermark as it stands at that
+ *	  record and the other partitions' as of the last commit; "others" is their
+ *	  minimum.  The ledger has, for each commit, all that this needs.
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+#include "catalog/ddl.h"
+#include "engine/engine.h"
+#include "reader.h"
+
+static void
+partition_init(Reader *reader, ReaderPartition *partition, int32 number)
+{
+	memset(partition, 0, sizeof(ReaderPartition));
+	partition->partition = number;
+	partition->high_offset = -1;
+	partition->last_offset = -1;
+	partition->max_event_time = DT_NOBEGIN;
+	partition->first_event_time = DT_NOEND;
+	partition->others = DT_NOBEGIN;
+	partition->last_timestamp = SE_NO_TIMESTAMP;
+	partition->last_arrival = GetCurrentTimestamp();
+}
+
+TimestampTz
+se_partition_watermark(const Reader *reader, const ReaderPartition *partition)
+{
+	if (partition->max_event_time == DT_NOBEGIN)
+		return DT_NOBEGIN;
+	return partition->max_event_time - reader->stream->options.watermark_delay;
+}
+
+/* After the committed watermarks or idle flags have changed. */
+static void
+set_others(Reader *reader)
+{
+	for (int i = 0; i < reader->npartitions; i++)
+	{
+		TimestampTz others = DT_NOEND;
+
+		for (int j = 0; j < reader->npartitions; j++)
+			if (j != i && !reader->partitions[j].idle)
+				others = Min(others, se_partition_watermark(reader, &reader->partitions[j]));
+		reader->partitions[i].others = others;
+	}
+}
+
+static void
+grow(Reader *reader, int npartitions)
+{
+	if (npartitions <= reader->npartitions)
+		return;
+	if (reader->partitions == NULL)
+		reader->partitions = MemoryContextAlloc(reader->context,
+												sizeof(ReaderPartition) * npartitions);
+	else
+		reader->partitions = repalloc(reader->partitions, sizeof(ReaderPartition) * npartitions);
+	for (int i = reader->npartitions; i < npartitions; i++)
+		partition_init(reader, &reader->partitions[i], i);
+	for (int q = 0; q < reader->nqueries; q++)
+	{
+		ReaderQuery *query = &reader->queries[q];
+
+		if (query->counters == NULL)
+			query->counters = MemoryContextAllocZero(reader->context,
+													 sizeof(QueryCounters) * npartitions);
+		else
+		{
+			query->counters = repalloc(query->counters, sizeof(QueryCounters) * npartitions);
+			memset(query->counters + reader->npartitions, 0,
+				   sizeof(QueryCounters) * (npartitions - reader->npartitions));
+		}
+	}
+	reader->npartitions = npartitions;
+}
+
+/* Read the reader's rows; inside a transaction with a snapshot. */
+void
+se_partitions_load(Reader *reader)
+{
+	SeCatalogScope scope;
+	Oid			type = INT4OID;
+	Datum		key = Int32GetDatum(reader->def->id);
+
+	se_catalog_begin(&scope);
+	se_spi("SELECT partition, start_offset, next_offset, complete, max_event_time,"
+		   " first_event_time, idle, last_offset, last_timestamp, last_checksum, problem IS NOT NULL"
+		   " FROM stream_engine.reader_partition WHERE reader = $1 ORDER BY partition",
+		   1, &type, &key, NULL, SPI_OK_SELECT);
+	for (uint64 i = 0; i < SPI_processed; i++)
+	{
+		HeapTuple	tuple = SPI_tuptable->vals[i];
+		TupleDesc	desc = SPI_tuptable->tupdesc;
+		ReaderPartition *partition;
+		Datum		value;
+		bool		isnull;
+		int32		number = DatumGetInt32(SPI_getbinval(tuple, desc, 1, &isnull));
+
+		grow(reader, number + 1);
+		partition = &reader->partitions[number];
+		partition->stored = true;
+		partition->start_offset = DatumGetInt64(SPI_getbinval(tuple, desc, 2, &isnull));
+		partition->next_offset = DatumGetInt64(SPI_getbinval(tuple, desc, 3, &isnull));
+		partition->complete = DatumGetBool(SPI_getbinval(tuple, desc, 4, &isnull));
+		partition->max_event_time = DatumGetTimestampTz(SPI_getbinval(tuple, desc, 5, &isnull));
+		value = SPI_getbinval(tuple, desc, 6, &isnull);
+		if (!isnull)
+			partition->first_event_time = DatumGetTimestampTz(value);
+		partition->idle = DatumGetBool(SPI_getbinval(tuple, desc, 7, &isnull));
+		value = SPI_getbinval(tuple, desc, 8, &isnull);
+		if (!isnull)
+			partition->last_offset = DatumGetInt64(value);
+		value = SPI_getbinval(tuple, desc, 9, &isnull);
+		if (!isnull)
+			partition->last_timestamp = DatumGetTimestampTz(value);
+		value = SPI_getbinval(tuple, desc, 10, &isnull);
+		if (!isnull)
+			partition->last_checksum = (uint32) DatumGetInt64(value);
+	}
+	se_catalog_end(&scope);
+	reader->watermark = reader->def->watermark;
+	set_others(reader);
+}
+
+/*
+ * Ask the source how many partitions there are, and take in new ones: those of
+ * a reader that has no positions yet begin at its start, later ones at their
+ * beginning.  Returns true if there are new ones.  Raises the source's errors.
+ */
+bool
+se_partitions_discover(Reader *reader, int timeout_ms)
+{
+	int			known = reader->npartitions;
+	int			npartitions = reader->routine->partitions(reader->source, timeout_ms);
+
+	if (npartitions <= known)
+		return false;
+	if (known == 0)
+	{
+		SePosition *positions;
+		bool	   *complete;
+		int64		nrecords;
+		int			n = se_resolve_start(reader->stream, reader->def->start, timeout_ms,
+										 &positions, &complete, &nrecords);
+
+		grow(reader, n);
+		for (int i = 0; i < n; i++)
+		{
+			reader->partitions[i].start_offset = positions[i].offset;
+			reader->partitions[i].next_offset = positions[i].offset;
+			reader->partitions[i].complete = complete[i];
+			reader->partitions[i].dirty = true;
+		}
+		return n > 0;
+	}
+	grow(reader, npartitions);
+	for (int i = known; i < npartitions; i++)
+	{
+		int64		low;
+		int64		high;
+
+		reader->routine->offsets(reader->source, i, timeout_ms, &low, &high);
+		reader->partitions[i].start_offset = reader->partitions[i].next_offset = low;
+		reader->partitions[i].complete = true;
+		reader->partitions[i].dirty = true;
+	}
+	set_others(reader);
+	return true;
+}
+
+void
+se_partitions_assign(Reader *reader)
+{
+	SePosition *positions = palloc(sizeof(SePosition) * Max(reader->npartitions, 1));
+	int			n = 0;
+
+	for (int i = 0; i < reader->npartitions; i++)
+	{
+		ReaderPartition *partition = &reader->partitions[i];
+
+		partition->caught_up = false;
+		if (partition->lost)
+			continue;
+		positions[n].partition = i;
+		positions[n].offset = partition->next_offset;
+		n++;
+	}
+	reader->routine->assign(reader->source, positions, n);
+	pfree(positions);
+}
+
+/*
+ * W and the idle flags as they would be committed now; "idle" has one element
+ * a partition.
+ */
+TimestampTz
+se_reader_watermark(Reader *reader, TimestampTz now, bool *idle)
+{
+	TimestampTz least = DT_NOEND;
+
+	for (int i = 0; i < reader->npartitions; i++)
+	{
+		ReaderPartition *partition = &reader->partitions[i];
+
+		idle[i] = partition->caught_up && !partition->lost &&
+			now - partition->last_arrival >= reader->stream->options.idle_timeout;
+		if (!idle[i])
+			least = Min(least, se_partition_watermark(reader, partition));
+	}
+	/* nothing closes by itself when all are idle */
+	if (least == DT_NOEND)
+		return reader->watermark;
+	return Max(reader->watermark, least);
+}
+
+/* When the next partition will become idle; DT_NOEND if none will. */
+TimestampTz
+se_partitions_next_idle(const Reader *reader, TimestampTz now)
+{
+	TimestampTz next = DT_NOEND;
+
+	for (int i = 0; i < reader->npartitions; i++)
+	{
+		const ReaderPartition *partition = &reader->partitions[i];
+
+		if (!partition->idle && partition->caught_up && !partition->lost)
+			next = Min(next, partition->last_arrival + reader->stream->options.idle_timeout);
+	}
+	return next;
+}
+
+void
+se_partitions_committed(Reader *reader, TimestampTz watermark, const bool *idle)
+{
+	reader->watermark = watermark;
+	for (int i = 0; i < reader->npartitions; i++)
+	{
+		ReaderPartition *partition = &reader->partitions[i];
+
+		partition->idle = idle[i];
+		partition->dirty = false;
+		partition->stored = true;
+		memset(&partition->delta, 0, sizeof(partition->delta));
+	}
+	set_others(reader);
+}
+
+/* Write the rows that have changed; in a catalog scope. */
+void
+se_partitions_commit(Reader *reader)
+{
+	static SPIPlanPtr plan = NULL;
+
+	if (plan == NULL)
+	{
+		Oid			types[] = {INT4OID, INT4OID, INT8OID, INT8OID, BOOLOID, TIMESTAMPTZOID,
+			TIMESTAMPTZOID, BOOLOID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID,
+		INT8OID, INT8OID, TIMESTAMPTZOID, INT8OID, INT8OID};
+
+		plan = SPI_prepare("INSERT INTO stream_engine.reader_partition AS p"
+						   " (reader, partition, start_offset, next_offset, complete, max_event_time,"
+						   " first_event_time, idle, records, gaps, decoded, dead, future, tombstones,"
+						   " skipped, last_offset, last_timestamp, last_checksum, high_offset)"
+						   " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15,"
+						   " $16, $17, $18, $19)"
+						   " ON CONFLICT (reader, partition) DO UPDATE SET next_offset = $4,"
+						   " max_event_time = $6, first_event_time = $7, idle = $8,"
+						   " records = p.records + $9, gaps = p.gaps + $10, decoded = p.decoded + $11,"
+						   " dead = p.dead + $12, future = p.future + $13,"
+						   " tombstones = p.tombstones + $14, skipped = p.skipped + $15,"
+						   " last_offset = $16, last_timestamp = $17, last_checksum = $18,"
+						   " high_offset = $19, problem = NULL",
+						   lengthof(types), types);
+		if (plan == NULL || SPI_keepplan(plan) != 0)
+			elog(ERROR, "could not prepare the update of partitions");
+	}
+	for (int i = 0; i < reader->npartitions; i++)
+	{
+		ReaderPartition *partition = &reader->partitions[i];
+		const PartitionCounters *delta = &partition->delta;
+		Datum		values[19];
+		char		nulls[] = "                   ";
+		int			n = 0;
+
+		if (!partition->dirty)
+			continue;
+		values[n++] = Int32GetDatum(reader->def->id);
+		values[n++] = Int32GetDatum(partition->partition);
+		values[n++] = Int64GetDatum(partition->start_offset);
+		values[n++] = Int64GetDatum(partition->next_offset);
+		values[n++] = BoolGetDatum(partition->complete);
+		values[n++] = TimestampTzGetDatum(partition->max_event_time);
+		if (partition->first_event_time == DT_NOEND)
+			nulls[n] = 'n';
+		values[n++] = TimestampTzGetDatum(partition->first_event_time);
+		values[n++] = BoolGetDatum(partition->idle);
+		values[n++] = Int64GetDatum(delta->records);
+		values[n++] = Int64GetDatum(delta->gaps);
+		values[n++] = Int64GetDatum(delta->decoded);
+		values[n++] = Int64GetDatum(delta->dead);
+		values[n++] = Int64GetDatum(delta->future);
+		values[n++] = Int64GetDatum(delta->tombstones);
+		values[n++] = Int64GetDatum(delta->skipped);
+		if (partition->last_offset < 0)
+			nulls[n] = nulls[n + 2] = 'n';
+		values[n++] = Int64GetDatum(partition->last_offset);
+		if (partition->last_timestamp == SE_NO_TIMESTAMP)
+			nulls[n] = 'n';
+		values[n++] = TimestampTzGetDatum(partition->last_timestamp);
+		values[n++] = Int64GetDatum((int64) partition->last_checksum);
+		if (partition->high_offset < 0)
+			nulls[n] = 'n';
+		values[n++] = Int64GetDatum(partition->high_offset);
+		if (SPI_execute_plan(plan, values, nulls, false, 0) != SPI_OK_INSERT)
+			elog(ERROR, "could not store the position of partition %d", i);
+	}
+}
+
+/*
+ * Make a problem of a partition visible, in a transaction of its own; the
+ * partition is not read until the operator has decided.
+ */
+void
+se_partition_problem(Reader *reader, int32 number, const char *problem)
+{
+	SeCatalogScope scope;
+	Oid			types[3] = {INT4OID, INT4OID, TEXTOID};
+	Datum		values[3];
+
+	reader->partitions[number].lost = true;
+	if (!se_worker_begin())
+		return;
+	PushActiveSnapshot(GetTransactionSnapshot());
+	values[0] = Int32GetDatum(reader->def->id);
+	values[1] = Int32GetDatum(number);
+	values[2] = CStringGetTextDatum(problem);
+	se_catalog_begin(&scope);
+	se_spi("UPDATE stream_engine.reader_partition SET problem = $3"
+		   " WHERE reader = $1 AND partition = $2", 3, types, values, NULL, SPI_OK_UPDATE);
+	se_catalog_end(&scope);
+	PopActiveSnapshot();
+	se_worker_commit();
+	ereport(LOG,
+			(errmsg("partition %d of stream %s has stopped: %s", number, reader->stream->name,
+					problem)));
+}

@@ -1,0 +1,491 @@
+/*
+ * process.c
+ *	  From a batch of records to groups in memtables.
+ *
+ * NOTES
+ *	  First the whole batch is decoded and each record judged for the stream:
+ *	  good, bad, future; good ones advance their partition's watermark, and each
+ *	  gets the watermark that it will be judged with (see partitions.c).  Then
+ *	  each query filters the good records, finds their slices, sets late ones
+ *	  aside, and updates its groups, one slice after the other, aggregate by
+ *	  aggregate.
+ *
+ *	  A window's end is compared with the record's own watermark, so a record
+ *	  behind the watermark counts as long as one of its windows is open.
+ */
+#include "postgres.h"
+
+#include "miscadmin.h"
+#include "port/pg_crc32c.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+#include "engine/engine.h"
+#include "reader.h"
+
+#define MAX_LATE_WINDOWS 64		/* of one record, shown in late_event */
+
+ReaderBlame se_blame;
+
+/* Scratch of a batch; a worker is one process and one thread. */
+static int	good_rows[SE_BATCH_MAX];
+static TimestampTz row_watermark[SE_BATCH_MAX];
+static int	query_rows[SE_BATCH_MAX];
+static int	slice_rows[SE_BATCH_MAX];
+static OpenSlice *row_slice[SE_BATCH_MAX];
+static OpenSlice *touched[SE_BATCH_MAX];
+static SeGroup *groups[SE_BATCH_MAX];
+
+/* ---- slices ---- */
+
+static SeMemtable *
+take_memtable(ReaderQuery *query)
+{
+	SeMemtable *table;
+
+	if (query->spare == NIL)
+		return se_memtable_create(query->layout, query->context, query->expected_groups);
+	table = llast(query->spare);
+	query->spare = list_delete_last(query->spare);
+	return table;
+}
+
+/* Find or make a slice's entry, with the bounds of its windows. */
+OpenSlice *
+se_slice_get(ReaderQuery *query, TimestampTz start, TimestampTz end)
+{
+	TimestampTz key[2] = {start, end};
+	bool		found;
+	OpenSlice  *slice = hash_search(query->slices, key, HASH_ENTER, &found);
+
+	if (!found)
+	{
+		SeWindowIterator iterator;
+		SeWindowBounds window;
+
+		memset((char *) slice + sizeof(key), 0, sizeof(OpenSlice) - sizeof(key));
+		slice->first_end = DT_NOEND;
+		slice->last_end = DT_NOBEGIN;
+		slice->last_start = DT_NOBEGIN;
+		se_window_iterate(&iterator, &query->plan->window, start, end, NULL);
+		while (se_window_next(&iterator, &window))
+		{
+			slice->first_end = Min(slice->first_end, window.end);
+			slice->last_end = Max(slice->last_end, window.end);
+			slice->last_start = Max(slice->last_start, window.start);
+		}
+	}
+	return slice;
+}
+
+/* The earliest end, after closed_through, of the windows of a slice. */
+static TimestampTz
+slice_next_close(const ReaderQuery *query, const OpenSlice *slice)
+{
+	SeWindowIterator iterator;
+	SeWindowBounds window;
+	TimestampTz next = DT_NOEND;
+
+	if (slice->first_end > query->closed_through)
+		return slice->first_end;
+	se_window_iterate(&iterator, &query->plan->window, slice->start, slice->end, NULL);
+	while (se_window_next(&iterator, &window))
+		if (window.end > query->closed_through)
+			next = Min(next, window.end);
+	return next;
+}
+
+/* The same over all open slices. */
+void
+se_query_next_close(ReaderQuery *query)
+{
+	HASH_SEQ_STATUS status;
+	OpenSlice  *slice;
+
+	query->next_close = DT_NOEND;
+	hash_seq_init(&status, query->slices);
+	while ((slice = hash_seq_search(&status)) != NULL)
+		query->next_close = Min(query->next_close, slice_next_close(query, slice));
+}
+
+/* ---- the stream's part ---- */
+
+typedef struct Verdict
+{
+	/* key */
+	int32		partition;
+	int32		padding;
+	int64		offset;
+	char		reason;			/* 'f'uture, 's'kipped */
+} Verdict;
+
+static char
+earlier_verdict(Reader *reader, const SeRecord *record)
+{
+	Verdict		key = {record->partition, 0, record->offset, 0};
+	Verdict    *verdict;
+
+	if (reader->verdicts == NULL)
+		return 0;
+	verdict = hash_search(reader->verdicts, &key, HASH_FIND, NULL);
+	return verdict ? verdict->reason : 0;
+}
+
+static void
+want_pause(Reader *reader, const SeRecord *record, int sqlstate, const char *message)
+{
+	reader->pause_wanted = true;
+	reader->pause_partition = record->partition;
+	reader->pause_offset = record->offset;
+	strlcpy(reader->pause_message, message, sizeof(reader->pause_message));
+	strlcpy(reader->pause_sqlstate, unpack_sql_state(sqlstate), sizeof(reader->pause_sqlstate));
+}
+
+/* A bad record.  False: the stream stops in front of it. */
+static bool
+bad_record(Reader *reader, ReaderPartition *partition, const SeRecord *record,
+		   const SeRowError *error, TimestampTz now)
+{
+	const SeStreamOptions *options = &reader->stream->options;
+
+	if (strcmp(options->on_error, "pause") == 0)
+	{
+		want_pause(reader, record, error->sqlstate, error->message);
+		return false;
+	}
+	if (now - reader->minute >= USECS_PER_MINUTE)
+	{
+		reader->minute = now;
+		reader->bad_this_minute = 0;
+	}
+	if (options->on_error_limit >= 0 && reader->bad_this_minute >= options->on_error_limit)
+	{
+		want_pause(reader, record, error->sqlstate,
+				   psprintf("more than %d bad records in a minute, the last: %s",
+							options->on_error_limit, error->message));
+		return false;
+	}
+	reader->bad_this_minute++;
+	if (strcmp(options->on_error, "skip") == 0)
+		partition->delta.skipped++;
+	else
+	{
+		partition->delta.dead++;
+		se_pending_dead(reader->pending, record, "bad", error->sqlstate, error->message,
+						error->column);
+	}
+	return true;
+}
+
+/*
+ * Judge records[0..n-1], advance partitions; fills good_rows and row_watermark.
+ * Returns the number of good rows.
+ */
+static int
+judge_batch(Reader *reader, SeBatch *batch, const SeRecord *records, int nrecords)
+{
+	const int64 *event_time = batch->columns[reader->stream->event_time - 1].v.i64;
+	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz latest = now + reader->stream->options.max_future;
+	TimestampTz delay = reader->stream->options.watermark_delay;
+	int			ngood = 0;
+	int			error = 0;
+
+	for (int i = 0; i < nrecords; i++)
+	{
+		const SeRecord *record = &records[i];
+		ReaderPartition *partition = &reader->partitions[record->partition];
+		uint8		verdict = batch->verdict[i];
+		char		earlier;
+
+		if (record->offset < partition->next_offset)
+		{
+			if (verdict == SE_RECORD_BAD)
+				error++;
+			continue;
+		}
+		earlier = earlier_verdict(reader, record);
+		if (earlier == 's')
+			partition->delta.skipped++;
+		else if (earlier == 'f')
+			partition->delta.future++;
+		else if (verdict == SE_RECORD_TOMBSTONE)
+			partition->delta.tombstones++;
+		else if (verdict == SE_RECORD_BAD)
+		{
+			Assert(error < batch->nerrors && batch->errors[error].row == i);
+			if (!bad_record(reader, partition, record, &batch->errors[error], now))
+				break;
+		}
+		else if (event_time[i] > latest)
+		{
+			partition->delta.future++;
+			se_pending_dead(reader->pending, record, "future", ERRCODE_DATETIME_FIELD_OVERFLOW,
+							psprintf("event time %s lies more than max_future in the future",
+									 timestamptz_to_str(event_time[i])), NULL);
+		}
+		else
+		{
+			TimestampTz t = event_time[i];
+
+			partition->delta.decoded++;
+			if (t > partition->max_event_time)
+				partition->max_event_time = t;
+			if (partition->first_event_time == DT_NOEND)
+				partition->first_event_time = t;
+			row_watermark[i] = Max(reader->watermark,
+								   Min(partition->max_event_time - delay, partition->others));
+			good_rows[ngood++] = i;
+		}
+		if (verdict == SE_RECORD_BAD)
+			error++;
+		partition->delta.records++;
+		partition->delta.gaps += record->offset - partition->next_offset;
+		partition->next_offset = record->offset + 1;
+		partition->last_offset = record->offset;
+		partition->last_timestamp = record->timestamp;
+		partition->last_arrival = now;
+		partition->caught_up = false;
+		partition->dirty = true;
+	}
+
+	/* the last record of each partition identifies the log */
+	for (int i = nrecords - 1; i >= 0; i--)
+	{
+		const SeRecord *record = &records[i];
+		ReaderPartition *partition = &reader->partitions[record->partition];
+
+		if (record->offset == partition->last_offset)
+		{
+			pg_crc32c	crc;
+
+			INIT_CRC32C(crc);
+			if (record->key)
+				COMP_CRC32C(crc, record->key, record->key_len);
+			if (record->payload)
+				COMP_CRC32C(crc, record->payload, record->payload_len);
+			FIN_CRC32C(crc);
+			partition->last_checksum = crc;
+		}
+	}
+	return ngood;
+}
+
+/* ---- a query's part ---- */
+
+static void
+late_record(Reader *reader, ReaderQuery *query, const OpenSlice *slice, const SeRecord *record,
+			TimestampTz t, TimestampTz watermark)
+{
+	QueryCounters *counters = &query->counters[record->partition];
+	SeWindowBounds windows[MAX_LATE_WINDOWS];
+	int			n = se_window_of_slice(&query->plan->window, slice->start, slice->end, NULL,
+									   windows, MAX_LATE_WINDOWS);
+
+	counters->late++;
+	counters->late_assignments += n;
+	if (strcmp(query->def->late, "store") == 0)
+		se_pending_late(reader->pending, query->def->id, record, t, watermark, windows,
+						Min(n, MAX_LATE_WINDOWS));
+}
+
+/* Windows of an open slice that had closed when the record came. */
+static int
+closed_windows(const ReaderQuery *query, const OpenSlice *slice, TimestampTz watermark)
+{
+	SeWindowIterator iterator;
+	SeWindowBounds window;
+	int			n = 0;
+
+	se_window_iterate(&iterator, &query->plan->window, slice->start, slice->end, NULL);
+	while (se_window_next(&iterator, &window))
+		if (window.end <= watermark)
+			n++;
+	return n;
+}
+
+/*
+ * Find the slices of rows[0..n-1]; late rows and those before the first
+ * complete window drop out.  Fills row_slice by position, and touched; returns
+ * how many rows are left.
+ */
+static int
+assign_slices(Reader *reader, ReaderQuery *query, const SeBatch *batch, const SeRecord *records,
+			  int *rows, int n, int *ntouched)
+{
+	const int64 *event_time = batch->columns[query->plan->time_column - 1].v.i64;
+	OpenSlice  *slice = query->last_slice;
+	int			kept = 0;
+
+	*ntouched = 0;
+	for (int i = 0; i < n; i++)
+	{
+		int			row = rows[i];
+		TimestampTz t = event_time[row];
+
+		if (slice == NULL || t < slice->start || t >= slice->end)
+		{
+			TimestampTz start;
+			TimestampTz end;
+
+			if (!se_window_slice(&query->plan->window, t, &start, &end))
+			{
+				/* beyond the calendar: no window can hold it */
+				query->counters[records[row].partition].failed++;
+				query->counters[records[row].partition].dirty = true;
+				continue;
+			}
+			slice = se_slice_get(query, start, end);
+		}
+		query->counters[records[row].partition].dirty = true;
+		if (slice->last_end <= row_watermark[row])
+		{
+			late_record(reader, query, slice, &records[row], t, row_watermark[row]);
+			if (slice->table == NULL && slice->nruns == 0 && slice->batch_rows == 0)
+			{
+				TimestampTz key[2] = {slice->start, slice->end};
+
+				hash_search(query->slices, key, HASH_REMOVE, NULL);
+				slice = NULL;
+			}
+			continue;
+		}
+		if (slice->last_start < query->complete_from && !query->def->emit_partial)
+		{
+			query->counters[records[row].partition].before_start++;
+			continue;
+		}
+		if (slice->first_end <= row_watermark[row])
+			query->counters[records[row].partition].late_assignments +=
+				closed_windows(query, slice, row_watermark[row]);
+		query->counters[records[row].partition].counted++;
+		if (slice->batch_rows++ == 0)
+			touched[(*ntouched)++] = slice;
+		row_slice[kept] = slice;
+		rows[kept++] = row;
+	}
+	query->last_slice = slice;
+	return kept;
+}
+
+static void
+update_slice(ReaderQuery *query, OpenSlice *slice, const int *rows, int n)
+{
+	if (slice->table == NULL)
+	{
+		slice->table = take_memtable(query);
+		if (slice->nruns == 0)
+			query->next_close = Min(query->next_close, slice_next_close(query, slice));
+	}
+	se_memtable_lookup(slice->table, se_eval_keys(query->eval), rows, n, groups);
+	for (int agg = 0; agg < query->plan->naggs; agg++)
+	{
+		const int  *agg_rows;
+		SeGroup   **agg_groups;
+		int			m = se_eval_aggregate_rows(query->eval, agg, rows, groups, n, &agg_rows,
+											   &agg_groups);
+
+		if (m > 0)
+			se_memtable_update(slice->table, agg, se_eval_args(query->eval, agg), agg_rows, m,
+							   agg_groups);
+	}
+}
+
+static void
+set_complete_from(Reader *reader, ReaderQuery *query)
+{
+	for (int i = 0; i < reader->npartitions; i++)
+	{
+		const ReaderPartition *partition = &reader->partitions[i];
+
+		if (!partition->complete && partition->first_event_time != DT_NOEND)
+			query->complete_from = Max(query->complete_from, partition->first_event_time +
+									   reader->stream->options.watermark_delay);
+	}
+}
+
+static void
+process_query(Reader *reader, ReaderQuery *query, SeBatch *batch, const SeRecord *records, int ngood)
+{
+	SeUserScope scope;
+	int			ntouched;
+	int			n;
+	int			at = 0;
+
+	se_blame.query = query;
+	se_user_begin(&scope, query->def->owner, query->def->settings);
+	memcpy(query_rows, good_rows, sizeof(int) * ngood);
+	n = se_eval_filter(query->eval, batch, query_rows, ngood);
+	if (n < ngood)
+	{
+		for (int i = 0; i < ngood; i++)
+		{
+			query->counters[records[good_rows[i]].partition].filtered++;
+			query->counters[records[good_rows[i]].partition].dirty = true;
+		}
+		for (int i = 0; i < n; i++)
+			query->counters[records[query_rows[i]].partition].filtered--;
+	}
+	set_complete_from(reader, query);
+	n = assign_slices(reader, query, batch, records, query_rows, n, &ntouched);
+	if (n > 0)
+	{
+		se_eval_rows(query->eval, batch, query_rows, n);
+		if (ntouched == 1)
+			update_slice(query, touched[0], query_rows, n);
+		else
+		{
+			/* order the rows by slice, keeping their order within each */
+			for (int i = 0; i < ntouched; i++)
+			{
+				touched[i]->batch_start = at;
+				at += touched[i]->batch_rows;
+				touched[i]->batch_rows = 0;
+			}
+			for (int i = 0; i < n; i++)
+				slice_rows[row_slice[i]->batch_start + row_slice[i]->batch_rows++] = query_rows[i];
+			for (int i = 0; i < ntouched; i++)
+				update_slice(query, touched[i], slice_rows + touched[i]->batch_start,
+							 touched[i]->batch_rows);
+		}
+		for (int i = 0; i < ntouched; i++)
+			touched[i]->batch_rows = 0;
+	}
+	se_user_end(&scope);
+	se_blame.query = NULL;
+}
+
+/*
+ * Process a batch inside the open cycle.  Raises whatever user code raises;
+ * the cycle is lost then.
+ */
+void
+se_process_batch(Reader *reader, const SeRecord *records, int nrecords)
+{
+	MemoryContext old = MemoryContextSwitchTo(reader->batch);
+	SeUserScope scope;
+	SeBatch    *batch;
+	int			ngood;
+
+	MemoryContextReset(reader->batch);
+	se_blame.records = records;
+	se_eval_error_row = se_state_error_row = -1;
+	PushActiveSnapshot(GetTransactionSnapshot());
+
+	se_user_begin(&scope, reader->stream->owner, NIL);
+	se_source()->decoder_run(reader->decoder, records, nrecords);
+	se_user_end(&scope);
+	batch = se_source()->decoder_batch(reader->decoder);
+
+	ngood = judge_batch(reader, batch, records, nrecords);
+	if (reader->staging != NULL && ngood > 0)
+		se_staging_insert(reader->staging, batch, good_rows, ngood);
+	for (int i = 0; i < reader->nqueries && ngood > 0; i++)
+		process_query(reader, &reader->queries[i], batch, records, ngood);
+
+	PopActiveSnapshot();
+	se_blame.records = NULL;
+	reader->dirty = true;
+	MemoryContextSwitchTo(old);
+}

@@ -1,0 +1,196 @@
+/*
+ * reader.h
+ *	  A reader: a position in a topic that moves on its own, with the queries
+ *	  that it feeds.
+ *
+ * NOTES
+ *	  One worker process runs one reader.  Its life is a sequence of cycles; a
+ *	  cycle is one transaction, begun with the first records after a commit and
+ *	  ended by the next commit.  What a cycle has done before its COMMIT is
+ *	  private: memtables, counters, pending rows.  Any error throws all of it
+ *	  away, and the reader begins again at the committed offsets; nothing else
+ *	  has changed.
+ *
+ *	  Memory: "context" lives until the definition is read again, "cycle" until
+ *	  the commit, "batch" until the next batch.  The memtables have contexts of
+ *	  their own below "context" and are emptied at commit.
+ */
+#ifndef SE_READER_H
+#define SE_READER_H
+
+#include "postgres.h"
+
+#include "utils/hsearch.h"
+
+#include "catalog/catalog.h"
+#include "query/query.h"
+#include "sink/results.h"
+#include "sink/side.h"
+#include "sink/staging.h"
+#include "source/source.h"
+#include "state/state.h"
+#include "state/state_log.h"
+
+/* Counters of one partition: deltas since the last commit. */
+typedef struct PartitionCounters
+{
+	int64		records;
+	int64		gaps;
+	int64		decoded;
+	int64		dead;
+	int64		future;
+	int64		tombstones;
+	int64		skipped;
+} PartitionCounters;
+
+typedef struct ReaderPartition
+{
+	int32		partition;
+	bool		stored;			/* has a row */
+	bool		dirty;			/* differs from its row */
+	bool		complete;		/* nothing lies before start_offset for us */
+	bool		idle;			/* as committed */
+	bool		caught_up;		/* at the partition's end, as the source said */
+	bool		lost;			/* its offset is not in the log any more */
+	int64		start_offset;
+	int64		next_offset;
+	int64		high_offset;	/* -1 unknown */
+	TimestampTz max_event_time; /* DT_NOBEGIN: none yet */
+	TimestampTz first_event_time;	/* DT_NOEND: none yet */
+	TimestampTz others;			/* min of the other partitions' watermarks, as
+								 * committed */
+	TimestampTz last_arrival;	/* wall clock of the last record, or start */
+	int64		last_offset;	/* -1 none */
+	TimestampTz last_timestamp;
+	uint32		last_checksum;
+	PartitionCounters delta;
+} ReaderPartition;
+
+/* Deltas of query_partition. */
+typedef struct QueryCounters
+{
+	int64		counted;
+	int64		filtered;
+	int64		late;
+	int64		late_assignments;
+	int64		before_start;
+	int64		failed;
+	bool		dirty;
+} QueryCounters;
+
+typedef struct OpenSlice
+{
+	/* key */
+	TimestampTz start;
+	TimestampTz end;
+	/* bounds of its windows */
+	TimestampTz first_end;		/* the first of its windows to close */
+	TimestampTz last_end;		/* when the last one closes */
+	TimestampTz last_start;		/* the latest start of a window that holds it */
+	SeMemtable *table;			/* groups since the last commit, or NULL */
+	/* what the state log holds */
+	int			nruns;
+	int64		entries;
+	int64		largest;		/* groups of the largest run */
+	/* of the batch */
+	int			batch_rows;
+	int			batch_start;
+} OpenSlice;
+
+typedef struct ReaderQuery
+{
+	SeQueryDef *def;
+	SeQueryPlan *plan;
+	SeGroupLayout *layout;
+	SeQueryEval *eval;
+	SeQueryFinish *finish;
+	MemoryContext context;
+	HTAB	   *slices;			/* of OpenSlice */
+	OpenSlice  *last_slice;		/* of the row before */
+	TimestampTz next_close;		/* earliest end of an open window, or DT_NOEND */
+	TimestampTz closed_through; /* committed */
+	TimestampTz complete_from;
+	List	   *spare;			/* emptied memtables */
+	int64		expected_groups;	/* of a slice's memtable */
+	QueryCounters *counters;	/* [partition] */
+	/* deltas of query_progress */
+	int64		windows_closed;
+	int64		windows_incomplete;
+	int64		rows_out;
+} ReaderQuery;
+
+typedef struct Reader
+{
+	SeReaderDef *def;
+	SeStream   *stream;
+	TupleDesc	desc;
+	const SeSourceRoutine *routine;
+	SeSource   *source;
+	SeDecoder  *decoder;
+	SeSourceBatch *fetched;
+	bool		source_in_transaction;	/* a table-backed source */
+	MemoryContext context;
+	MemoryContext cycle;
+	MemoryContext batch;
+
+	int			npartitions;
+	ReaderPartition *partitions;	/* [partition] */
+	TimestampTz watermark;		/* committed W */
+
+	int			nqueries;
+	ReaderQuery *queries;
+	SeStaging  *staging;		/* head reader only */
+	SePending  *pending;		/* late records and dead letters of the cycle */
+	HTAB	   *verdicts;		/* positions judged by other readers */
+
+	bool		in_cycle;		/* a transaction is open */
+	bool		dirty;			/* the cycle has something to commit */
+	TimestampTz cycle_began;
+	TimestampTz last_commit;
+	TimestampTz minute;			/* for on_error_limit */
+	int64		bad_this_minute;
+
+	/* on_error => 'pause': the record at which the stream stops */
+	bool		pause_wanted;
+	int32		pause_partition;
+	int64		pause_offset;
+	char		pause_message[512];
+	char		pause_sqlstate[6];
+} Reader;
+
+/* What is being worked on when an error is raised; for its context and blame. */
+typedef struct ReaderBlame
+{
+	ReaderQuery *query;			/* NULL: nobody's fault in particular */
+	const SeRecord *records;	/* of the batch, or NULL */
+} ReaderBlame;
+
+extern ReaderBlame se_blame;
+
+/* partitions.c */
+extern void se_partitions_load(Reader *reader);
+extern bool se_partitions_discover(Reader *reader, int timeout_ms);
+extern void se_partitions_assign(Reader *reader);
+extern void se_partitions_commit(Reader *reader);
+extern TimestampTz se_partition_watermark(const Reader *reader, const ReaderPartition *partition);
+extern TimestampTz se_reader_watermark(Reader *reader, TimestampTz now, bool *idle);
+extern void se_partitions_committed(Reader *reader, TimestampTz watermark, const bool *idle);
+extern TimestampTz se_partitions_next_idle(const Reader *reader, TimestampTz now);
+extern void se_partition_problem(Reader *reader, int32 partition, const char *problem);
+
+/* process.c */
+extern void se_process_batch(Reader *reader, const SeRecord *records, int nrecords);
+extern OpenSlice *se_slice_get(ReaderQuery *query, TimestampTz start, TimestampTz end);
+extern void se_query_next_close(ReaderQuery *query);
+
+/* close.c */
+extern void se_close_windows(Reader *reader, ReaderQuery *query, TimestampTz watermark,
+							 TimestampTz now);
+extern void se_flush_slices(Reader *reader, ReaderQuery *query);
+
+/* commit.c */
+extern bool se_cycle_begin(Reader *reader);
+extern void se_cycle_end_empty(Reader *reader);
+extern bool se_reader_commit(Reader *reader);
+
+#endif							/* SE_READER_H */

@@ -1,0 +1,237 @@
+/*
+ * side.c
+ *	  Collect late records and dead letters, write them at commit.
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
+#include "utils/builtins.h"
+#include "utils/elog.h"
+#include "utils/rangetypes.h"
+#include "utils/timestamp.h"
+#include "utils/typcache.h"
+
+#include "catalog/catalog.h"
+#include "compat/compat.h"
+#include "side.h"
+
+/* One row of late_event or dead_letter. */
+typedef struct PendingRow
+{
+	int32		query;			/* late record; 0: dead letter */
+	int32		partition;
+	int64		offset;
+	TimestampTz timestamp;		/* SE_NO_TIMESTAMP: none */
+	bytea	   *key;			/* NULL: none */
+	bytea	   *payload;
+	/* late */
+	TimestampTz event_time;
+	TimestampTz watermark;
+	int			nwindows;
+	SeWindowBounds *windows;
+	/* dead */
+	const char *reason;
+	char	   *sqlstate;
+	char	   *message;
+	char	   *column;
+} PendingRow;
+
+struct SePending
+{
+	MemoryContext context;
+	Size		bytes;
+	List	   *rows;			/* of PendingRow */
+};
+
+SePending *
+se_pending_create(MemoryContext context)
+{
+	SePending  *pending = MemoryContextAllocZero(context, sizeof(SePending));
+
+	pending->context = context;
+	return pending;
+}
+
+Size
+se_pending_memory(const SePending *pending)
+{
+	return pending->bytes;
+}
+
+static bytea *
+copy_bytes(SePending *pending, const char *data, int32 length)
+{
+	bytea	   *copy;
+
+	if (data == NULL)
+		return NULL;
+	copy = palloc(VARHDRSZ + length);
+	SET_VARSIZE(copy, VARHDRSZ + length);
+	memcpy(VARDATA(copy), data, length);
+	pending->bytes += VARHDRSZ + length;
+	return copy;
+}
+
+static PendingRow *
+add_row(SePending *pending, const SeRecord *record)
+{
+	PendingRow *row = palloc0(sizeof(PendingRow));
+
+	row->partition = record->partition;
+	row->offset = record->offset;
+	row->timestamp = record->timestamp;
+	row->key = copy_bytes(pending, record->key, record->key_len);
+	row->payload = copy_bytes(pending, record->payload, record->payload_len);
+	pending->rows = lappend(pending->rows, row);
+	pending->bytes += sizeof(PendingRow) + sizeof(ListCell);
+	return row;
+}
+
+void
+se_pending_late(SePending *pending, int32 query, const SeRecord *record, TimestampTz event_time,
+				TimestampTz watermark, const SeWindowBounds *windows, int nwindows)
+{
+	MemoryContext old = MemoryContextSwitchTo(pending->context);
+	PendingRow *row = add_row(pending, record);
+
+	row->query = query;
+	row->event_time = event_time;
+	row->watermark = watermark;
+	row->nwindows = nwindows;
+	row->windows = palloc(sizeof(SeWindowBounds) * Max(nwindows, 1));
+	memcpy(row->windows, windows, sizeof(SeWindowBounds) * nwindows);
+	MemoryContextSwitchTo(old);
+}
+
+void
+se_pending_dead(SePending *pending, const SeRecord *record, const char *reason, int sqlstate,
+				const char *message, const char *column)
+{
+	MemoryContext old = MemoryContextSwitchTo(pending->context);
+	PendingRow *row = add_row(pending, record);
+
+	row->reason = reason;
+	row->sqlstate = pstrdup(unpack_sql_state(sqlstate));
+	row->message = message ? pstrdup(message) : NULL;
+	row->column = column ? pstrdup(column) : NULL;
+	MemoryContextSwitchTo(old);
+}
+
+static int
+compare_rows(const ListCell *a, const ListCell *b)
+{
+	const PendingRow *x = lfirst(a);
+	const PendingRow *y = lfirst(b);
+
+	if (x->query != y->query)
+		return x->query < y->query ? -1 : 1;
+	if (x->partition != y->partition)
+		return x->partition < y->partition ? -1 : 1;
+	return x->offset < y->offset ? -1 : x->offset > y->offset ? 1 : 0;
+}
+
+static Datum
+windows_array(const PendingRow *row)
+{
+	TypeCacheEntry *type = lookup_type_cache(TSTZRANGEOID, TYPECACHE_RANGE_INFO);
+	Datum	   *elements = palloc(sizeof(Datum) * Max(row->nwindows, 1));
+
+	for (int i = 0; i < row->nwindows; i++)
+	{
+		RangeBound	lower = {TimestampTzGetDatum(row->windows[i].start), false, true, true};
+		RangeBound	upper = {TimestampTzGetDatum(row->windows[i].end), false, false, false};
+
+		elements[i] = RangeTypePGetDatum(se_make_range(type, &lower, &upper, false));
+	}
+	return PointerGetDatum(construct_array(elements, row->nwindows, TSTZRANGEOID, -1, false,
+										   TYPALIGN_DOUBLE));
+}
+
+static void
+set_common(const PendingRow *row, TimestampTz now, Datum *values, char *nulls)
+{
+	values[1] = Int32GetDatum(row->partition);
+	values[2] = Int64GetDatum(row->offset);
+	values[3] = TimestampTzGetDatum(row->timestamp);
+	nulls[3] = row->timestamp == SE_NO_TIMESTAMP ? 'n' : ' ';
+	values[4] = PointerGetDatum(row->key);
+	nulls[4] = row->key ? ' ' : 'n';
+	values[5] = PointerGetDatum(row->payload);
+	nulls[5] = row->payload ? ' ' : 'n';
+	values[6] = TimestampTzGetDatum(now);
+}
+
+static void
+execute(SPIPlanPtr plan, Datum *values, const char *nulls)
+{
+	int			result = SPI_execute_plan(plan, values, nulls, false, 0);
+
+	if (result != SPI_OK_INSERT)
+		elog(ERROR, "insert into a side output returned %s", SPI_result_code_string(result));
+}
+
+static SPIPlanPtr
+prepare(const char *sql, int nargs, Oid *types)
+{
+	SPIPlanPtr	plan = SPI_prepare(sql, nargs, types);
+
+	if (plan == NULL)
+		elog(ERROR, "could not prepare \"%s\": %s", sql, SPI_result_code_string(SPI_result));
+	return plan;
+}
+
+void
+se_pending_write(SePending *pending, int32 stream, TimestampTz now)
+{
+	SPIPlanPtr	late = NULL;
+	SPIPlanPtr	dead = NULL;
+	ListCell   *cell;
+
+	list_sort(pending->rows, compare_rows);
+	foreach(cell, pending->rows)
+	{
+		const PendingRow *row = lfirst(cell);
+		Datum		values[11];
+		char		nulls[] = "           ";
+
+		set_common(row, now, values, nulls);
+		if (row->query != 0)
+		{
+			Oid			types[] = {INT4OID, INT4OID, INT8OID, TIMESTAMPTZOID, BYTEAOID, BYTEAOID,
+			TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TSTZRANGEARRAYOID};
+
+			if (late == NULL)
+				late = prepare("INSERT INTO stream_engine.late_event (query, partition, \"offset\","
+							   " kafka_timestamp, key, payload, seen_at, event_time, watermark, windows)"
+							   " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
+							   lengthof(types), types);
+			values[0] = Int32GetDatum(row->query);
+			values[7] = TimestampTzGetDatum(row->event_time);
+			values[8] = TimestampTzGetDatum(row->watermark);
+			values[9] = windows_array(row);
+			execute(late, values, nulls);
+		}
+		else
+		{
+			Oid			types[] = {INT4OID, INT4OID, INT8OID, TIMESTAMPTZOID, BYTEAOID, BYTEAOID,
+			TIMESTAMPTZOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID};
+
+			if (dead == NULL)
+				dead = prepare("INSERT INTO stream_engine.dead_letter (stream, partition, \"offset\","
+							   " kafka_timestamp, key, payload, seen_at, reason, sqlstate, message, column_name)"
+							   " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)"
+							   " ON CONFLICT DO NOTHING", lengthof(types), types);
+			values[0] = Int32GetDatum(stream);
+			values[7] = CStringGetTextDatum(row->reason);
+			values[8] = CStringGetTextDatum(row->sqlstate);
+			values[9] = row->message ? CStringGetTextDatum(row->message) : (Datum) 0;
+			nulls[9] = row->message ? ' ' : 'n';
+			values[10] = row->column ? CStringGetTextDatum(row->column) : (Datum) 0;
+			nulls[10] = row->column ? ' ' : 'n';
+			execute(dead, values, nulls);
+		}
+	}
+	pending->rows = NIL;
+	pending->bytes = 0;
+}

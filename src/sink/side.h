@@ -1,0 +1,39 @@
+/*
+ * side.h
+ *	  Side outputs: late records and dead letters.
+ *
+ * NOTES
+ *	  They are collected while a cycle runs and written by its commit, sorted by
+ *	  position, so that two readers that meet the same bad records take their
+ *	  rows' locks in the same order.
+ */
+#ifndef SE_SIDE_H
+#define SE_SIDE_H
+
+#include "postgres.h"
+
+#include "datatype/timestamp.h"
+#include "source/columns.h"
+#include "window/window.h"
+
+typedef struct SePending SePending;
+
+/* In "context", whose reset forgets all. */
+extern SePending *se_pending_create(MemoryContext context);
+
+/* Bytes are copied.  "windows" are those that the record came too late for. */
+extern void se_pending_late(SePending *pending, int32 query, const SeRecord *record,
+							TimestampTz event_time, TimestampTz watermark,
+							const SeWindowBounds *windows, int nwindows);
+
+/* reason: 'bad', 'future' or 'skipped'; column may be NULL. */
+extern void se_pending_dead(SePending *pending, const SeRecord *record, const char *reason,
+							int sqlstate, const char *message, const char *column);
+
+/* Bytes held. */
+extern Size se_pending_memory(const SePending *pending);
+
+/* Write all rows, inside a transaction, in a catalog scope (superuser, SPI connected). */
+extern void se_pending_write(SePending *pending, int32 stream, TimestampTz now);
+
+#endif							/* SE_SIDE_H */

@@ -1,0 +1,46 @@
+/*
+ * state_log.h
+ *	  The state log: the runs of each query's slices, in a logged table.
+ *
+ * NOTES
+ *	  The log is the state: on start, after a crash and on a standby nothing else
+ *	  is read.  Everything here runs inside the caller's transaction, as a
+ *	  superuser, and sees what its active snapshot sees, so that a scan under a
+ *	  reader's snapshot is exact.
+ */
+#ifndef SE_STATE_LOG_H
+#define SE_STATE_LOG_H
+
+#include "postgres.h"
+
+#include "datatype/timestamp.h"
+
+/* Payload of a chunk that leaves it on one page of the log. */
+#define SE_CHUNK_SIZE 8000
+
+typedef struct SeStateLog SeStateLog;
+
+/* Open for appending (write) or reading; closed by se_state_log_close. */
+extern SeStateLog *se_state_log_open(bool write);
+extern void se_state_log_close(SeStateLog *log);
+
+extern void se_state_log_append(SeStateLog *log, int32 query, TimestampTz slice_start,
+								TimestampTz slice_end, int64 seq, uint32 hash_low,
+								uint32 hash_high, int ngroups, const char *bytes, Size size);
+
+/* Chunks of a slice that meet [hash_low, hash_high], in the order they were written. */
+typedef void (*SeChunkReader) (void *arg, const char *bytes, Size size);
+extern void se_state_log_read(SeStateLog *log, int32 query, TimestampTz slice_start,
+							  TimestampTz slice_end, uint32 hash_low, uint32 hash_high,
+							  SeChunkReader reader, void *arg);
+
+/* Delete all chunks of a slice that the active snapshot sees. */
+extern void se_state_log_delete(SeStateLog *log, int32 query, TimestampTz slice_start,
+								TimestampTz slice_end);
+
+/* The slices of a query: one call for each, ascending. */
+typedef void (*SeSliceReader) (void *arg, TimestampTz start, TimestampTz end, int nruns,
+							   int64 entries, int64 largest);
+extern void se_state_log_slices(SeStateLog *log, int32 query, SeSliceReader reader, void *arg);
+
+#endif							/* SE_STATE_LOG_H */
