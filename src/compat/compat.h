@@ -132,4 +132,34 @@
 	ExecInsertIndexTuples(rri, slot, estate, false, false, NULL, NIL)
 #endif
 
+/* 16: input functions can report errors softly */
+#define SE_HAVE_SOFT_ERRORS (PG_VERSION_NUM >= 160000)
+
+/* 18: a check constraint can be NOT ENFORCED */
+#if PG_VERSION_NUM >= 180000
+#define se_check_is_enforced(check)	((check)->ccenforced)
+#else
+#define se_check_is_enforced(check)	((void) (check), true)
+#endif
+
+/* 17, 18: foreign paths know their restrictions and disabled nodes */
+#if PG_VERSION_NUM >= 180000
+#define se_create_foreignscan_path(root, rel, rows, startup, total, required_outer) \
+	create_foreignscan_path(root, rel, NULL, rows, 0, startup, total, NIL, required_outer, NULL, NIL, NIL)
+#elif PG_VERSION_NUM >= 170000
+#define se_create_foreignscan_path(root, rel, rows, startup, total, required_outer) \
+	create_foreignscan_path(root, rel, NULL, rows, startup, total, NIL, required_outer, NULL, NIL, NIL)
+#else
+#define se_create_foreignscan_path(root, rel, rows, startup, total, required_outer) \
+	create_foreignscan_path(root, rel, NULL, rows, startup, total, NIL, required_outer, NULL, NIL)
+#endif
+
+/* 16: the user whose rights a foreign scan has is in its plan */
+#if PG_VERSION_NUM >= 160000
+#define se_foreign_scan_user(scan, estate)	((scan)->checkAsUser)
+#else
+#define se_foreign_scan_user(scan, estate) \
+	(exec_rt_fetch((scan)->scan.scanrelid, estate)->checkAsUser)
+#endif
+
 #endif							/* SE_COMPAT_H */
