@@ -235,10 +235,11 @@ start_manager(long *timeout)
 
 		if (manager != NULL)
 		{
-			/* it has seen all that was asked for, or failed */
 			if (manager->state != SE_SLOT_EXITED)
 			{
-				database->requested = false;
+				/* it sees all that was asked for, unless it is about to leave */
+				if (!manager->stop)
+					database->requested = false;
 				database->last_probe = now;
 				continue;
 			}

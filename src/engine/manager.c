@@ -254,7 +254,12 @@ manager_loop(void)
 
 		/* where versions differ we stay, so that it is said only once */
 		if (outlook == NOTHING_TO_DO && nleft == 0 && se_slot_leave(se_my_slot, wakes))
+		{
+			/* the launcher keeps the request until the engine is enabled */
+			if (!se_enabled)
+				se_wake_database(MyDatabaseId);
 			return;
+		}
 
 		if (outlook == WRONG_VERSION)
 			se_worker_message("extension and library have different versions: run ALTER EXTENSION stream_engine UPDATE or restart the server");
