@@ -31,8 +31,9 @@ put_row(Tuplestorestate *store, AttInMetadata *metadata, const char *name, Oid t
 static char *
 interval_text(const Interval *interval)
 {
-	return DatumGetCString(DirectFunctionCall1(interval_out,
-											   IntervalPGetDatum(unconstify(Interval *, interval))));
+	Datum		value = IntervalPGetDatum(unconstify(Interval *, interval));
+
+	return DatumGetCString(DirectFunctionCall1(interval_out, value));
 }
 
 static char *

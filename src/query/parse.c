@@ -341,9 +341,10 @@ se_query_batch_sql(Query *query)
 
 	foreach(cell, query->targetList)
 		lfirst_node(TargetEntry, cell)->resno += 2;
-	query->targetList = list_concat(list_make2(makeTargetEntry(start, 1, pstrdup("window_start"), false),
-											   makeTargetEntry(end, 2, pstrdup("window_end"), false)),
-									query->targetList);
+	query->targetList = lcons(makeTargetEntry(end, 2, pstrdup("window_end"), false),
+							  query->targetList);
+	query->targetList = lcons(makeTargetEntry(start, 1, pstrdup("window_start"), false),
+							  query->targetList);
 
 	nest_level = NewGUCNestLevel();
 	set_locally("search_path", "pg_catalog");
