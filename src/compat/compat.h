@@ -156,10 +156,10 @@
 
 /* 16: the user whose rights a foreign scan has is in its plan */
 #if PG_VERSION_NUM >= 160000
-#define se_foreign_scan_user(scan, estate)	((scan)->checkAsUser)
+#define se_foreign_scan_user(plan, estate)	((plan)->checkAsUser)
 #else
-#define se_foreign_scan_user(scan, estate) \
-	(exec_rt_fetch((scan)->scan.scanrelid, estate)->checkAsUser)
+#define se_foreign_scan_user(plan, estate) \
+	(exec_rt_fetch((plan)->scan.scanrelid, estate)->checkAsUser)
 #endif
 
 #endif							/* SE_COMPAT_H */

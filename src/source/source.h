@@ -9,8 +9,9 @@
  *	  with load_external_function() in workers and scans.
  *
  *	  A source is used by one process and one thread.  No call blocks longer
- *	  than its timeout, and each blocking call waits in slices of at most 100 ms
- *	  with CHECK_FOR_INTERRUPTS between them.
+ *	  than its timeout, and each blocking call waits in slices of 100 ms (up to a
+ *	  second while the answer of a distant broker is on its way) with
+ *	  CHECK_FOR_INTERRUPTS between them.
  *
  *	  Ownership: an SeSource is malloc'd together with whatever it holds and is
  *	  registered with a MemoryContextCallback of the context in which it was
@@ -62,6 +63,9 @@ typedef struct SeSourceBatch
 	SeRecord	records[SE_BATCH_MAX];
 	SeSourceEvent events[SE_EVENTS_MAX];
 } SeSourceBatch;
+
+/* SeRecord.flags: "handle" is the record's headers as Jsonb, or NULL. */
+#define SE_RECORD_JSONB_HEADERS 0x01
 
 typedef struct SePosition
 {
