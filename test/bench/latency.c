@@ -46,6 +46,7 @@ now_us(void)
 int
 main(int argc, char **argv)
 {
+	PGresult   *prepared;
 	char	   *table;
 	char		query[512];
 	char		last[32] = "0";
@@ -70,7 +71,10 @@ main(int argc, char **argv)
 			 " (extract(epoch FROM window_end) * 1000000)::bigint"
 			 " FROM %s WHERE window_start > 'epoch'::timestamptz + $1::bigint * interval '1 microsecond'"
 			 " GROUP BY window_start, window_end ORDER BY 1", table);
-	PQclear(PQprepare(connection, "poll", query, 1, NULL));
+	prepared = PQprepare(connection, "poll", query, 1, NULL);
+	if (PQresultStatus(prepared) != PGRES_COMMAND_OK)
+		fail("cannot read the result table");
+	PQclear(prepared);
 
 	setvbuf(stdout, NULL, _IOLBF, 0);
 	printf("ready\n");
