@@ -122,6 +122,7 @@ typedef struct SeShared
 	ConditionVariable progress; /* broadcast after each commit of any reader */
 	ConditionVariable slots_changed;	/* broadcast when a worker has left */
 	Latch	   *launcher_latch;
+	TimestampTz start_at;		/* no worker is started before: crash loops */
 	SeHold		holds[SE_MAX_HOLDS];
 	int			nrequests;		/* databases that the launcher is to look at */
 	bool		request_all;
@@ -181,8 +182,9 @@ extern bool se_worker_begin(void);
 extern void se_worker_commit(void);
 
 /*
- * Outside a transaction: wait for the latch, for "fd" to become readable (-1:
- * none) or for "timeout_ms" (-1: for ever).  Serves interrupts and reloads of
+ * Wait for the latch, for "fd" to become readable (-1: none) or for
+ * "timeout_ms" (-1: for ever); without a snapshot, and inside a transaction only
+ * when it ends soon.  Serves interrupts and reloads of
  * the configuration.  True when fd is readable.  May return early.
  */
 extern bool se_worker_wait(int fd, long timeout_ms);

@@ -38,6 +38,13 @@ char	   *se_failpoints = NULL;
 void
 se_define_settings(void)
 {
+	/*
+	 * What sizes shared memory is fixed at server start; in a library that was
+	 * loaded later nothing reads it, and the server would refuse it.
+	 */
+	GucContext	at_start = process_shared_preload_libraries_in_progress ?
+		PGC_POSTMASTER : PGC_SIGHUP;
+
 	DefineCustomBoolVariable("stream_engine.enabled",
 							 "Runs the workers of streams.",
 							 "When off, all workers leave; streams keep their positions and continue from there when it is turned on.",
@@ -52,7 +59,7 @@ se_define_settings(void)
 							"Each worker also takes one of max_worker_processes.",
 							&se_max_workers,
 							64, 1, 1000,
-							PGC_POSTMASTER,
+							at_start,
 							0,
 							NULL, NULL, NULL);
 
@@ -79,7 +86,7 @@ se_define_settings(void)
 							"It is a cache of the state log: when it is too small, state is read from the log.",
 							&se_state_memory,
 							256 * 1024, 1024, INT_MAX,
-							PGC_POSTMASTER,
+							at_start,
 							GUC_UNIT_KB,
 							NULL, NULL, NULL);
 

@@ -77,6 +77,7 @@ typedef enum SeStartResult
 
 extern SeStartResult se_supervisor_start(SeSlotKind kind, Oid database, int32 reader);
 extern void se_supervisor_check(void);
+extern void se_supervisor_end_pass(void);
 
 /* worker.c */
 typedef enum SeExtensionState

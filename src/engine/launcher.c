@@ -218,7 +218,7 @@ find_manager(Oid database)
  * the next one is.
  */
 static void
-start_manager(long *timeout)
+start_next(long *timeout)
 {
 	TimestampTz now = GetCurrentTimestamp();
 	TimestampTz spaced = last_probe + PROBE_SPACING_MS * INT64CONST(1000);
@@ -280,6 +280,19 @@ start_manager(long *timeout)
 	}
 }
 
+/* Start what is due, but not right into the next crash. */
+static void
+start_managers(long *timeout)
+{
+	long		wait = TimestampDifferenceMilliseconds(GetCurrentTimestamp(),
+													   se_shared->start_at);
+
+	if (wait > 0)
+		*timeout = Min(*timeout, wait);
+	else
+		start_next(timeout);
+}
+
 static void
 launcher_loop(void)
 {
@@ -294,7 +307,8 @@ launcher_loop(void)
 		if (look_at_slots())
 			timeout = Min(timeout, PROBE_SPACING_MS);
 		else if (se_enabled)
-			start_manager(&timeout);
+			start_managers(&timeout);
+		se_supervisor_end_pass();
 
 		(void) se_worker_wait(-1, timeout);
 	}

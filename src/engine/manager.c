@@ -270,6 +270,7 @@ manager_loop(void)
 		}
 
 		timeout = start_missing(nslots);
+		se_supervisor_end_pass();
 		if (nleft > 0)
 			timeout = Min(timeout, 1000);
 

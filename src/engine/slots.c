@@ -55,6 +55,12 @@
 /* A start that nobody has heard of for so long did not happen. */
 #define START_TIMEOUT_MS	60000
 
+/*
+ * From the second crash in a row on workers wait before they start: at first
+ * retry_interval, twice as long each further time, up to so many times of it.
+ */
+#define MAX_CRASH_DELAY		10
+
 /* A Datum has 32 bits on some machines: the generation's low bits must do. */
 #define INDEX_BITS			10
 #define GENERATION_MASK		((1U << (32 - INDEX_BITS)) - 1)
@@ -66,6 +72,40 @@ se_slots_size(void)
 {
 	return add_size(offsetof(SeShared, slots),
 					mul_size(se_max_workers + 1, sizeof(SeSlot)));
+}
+
+/*
+ * A worker that crashes takes the server with it, and would again as soon as it
+ * is started: nobody could log in to stop it.  So the postmaster remembers, across
+ * its restarts of all other processes, how often it has been here lately.
+ * Returns the time before which workers must not start.
+ */
+static TimestampTz
+start_after_crash(void)
+{
+	static int	crashes = -1;
+	static TimestampTz start_at = 0;
+	TimestampTz now = GetCurrentTimestamp();
+	int			delay = 0;
+	int			i;
+
+	if (TimestampDifferenceExceeds(start_at, now, HEALTHY_MS))
+		crashes = crashes < 0 ? 0 : 1;
+	else
+		crashes++;
+	if (crashes > 1)
+	{
+		delay = se_retry_interval;
+		for (i = 2; i < crashes && delay < MAX_CRASH_DELAY * se_retry_interval; i++)
+			delay *= 2;
+		delay = Min(delay, MAX_CRASH_DELAY * se_retry_interval);
+		ereport(LOG,
+				(errmsg("workers of stream_engine start in %d ms", delay),
+				 errdetail("Server processes have crashed %d times in a row.", crashes),
+				 errhint("If a worker causes the crashes, set stream_engine.enabled = off and reload the configuration.")));
+	}
+	start_at = TimestampTzPlusMilliseconds(now, delay);
+	return start_at;
 }
 
 void
@@ -81,6 +121,7 @@ se_slots_init(void *area, bool found)
 	se_shared->lock = &(GetNamedLWLockTranche(SE_EXTENSION_NAME))->lock;
 	ConditionVariableInit(&se_shared->progress);
 	ConditionVariableInit(&se_shared->slots_changed);
+	se_shared->start_at = start_after_crash();
 	se_shared->nslots = se_max_workers + 1;
 	for (i = 0; i < se_shared->nslots; i++)
 	{

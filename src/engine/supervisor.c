@@ -36,6 +36,7 @@ static Started *started = NULL;
 
 /* Each shortage is logged when it begins. */
 static bool slots_exhausted = false;
+static bool slots_exhausted_in_pass = false;
 static bool processes_exhausted = false;
 
 static bool
@@ -105,16 +106,10 @@ se_supervisor_start(SeSlotKind kind, Oid database, int32 reader)
 						 errmsg("out of worker slots of stream_engine"),
 						 errdetail("All %d slots are taken.", se_max_workers),
 						 errhint("Increase \"stream_engine.max_workers\" and restart the server.")));
-			slots_exhausted = true;
+			slots_exhausted = slots_exhausted_in_pass = true;
 			se_worker_message("out of worker slots: see stream_engine.max_workers");
 			return SE_START_FAILED;
 	}
-	if (slots_exhausted)
-	{
-		slots_exhausted = false;
-		se_worker_message("");
-	}
-
 	forget_start(&started[ref.index]);
 	oldcontext = MemoryContextSwitchTo(TopMemoryContext);
 	registered = register_worker(kind, database, reader, ref, &handle);
@@ -158,4 +153,16 @@ se_supervisor_check(void)
 			forget_start(&started[i]);
 		}
 	}
+}
+
+/* After all starts that were due: is a shortage over? */
+void
+se_supervisor_end_pass(void)
+{
+	if (slots_exhausted && !slots_exhausted_in_pass)
+	{
+		slots_exhausted = false;
+		se_worker_message("");
+	}
+	slots_exhausted_in_pass = false;
 }

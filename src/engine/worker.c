@@ -336,12 +336,12 @@ se_worker_wait(int fd, long timeout_ms)
 	int			n;
 	int			i;
 
-	Assert(!IsTransactionState());
 	if (wait_event == 0)
 		wait_event = se_wait_event_new("StreamEngineWait");
 	if (wait_set == NULL || fd != wait_fd)
 		build_wait_set(fd);
-	if (stats_pending && (timeout_ms < 0 || timeout_ms > STATS_FLUSH_MS))
+	if (stats_pending && !IsTransactionState() &&
+		(timeout_ms < 0 || timeout_ms > STATS_FLUSH_MS))
 		timeout_ms = STATS_FLUSH_MS;
 
 	n = WaitEventSetWait(wait_set, timeout_ms, events, lengthof(events), wait_event);
@@ -354,7 +354,7 @@ se_worker_wait(int fd, long timeout_ms)
 	}
 	CHECK_FOR_INTERRUPTS();
 	se_worker_reload();
-	if (n == 0 && stats_pending)
+	if (n == 0 && stats_pending && !IsTransactionState())
 	{
 		pgstat_report_stat(true);
 		stats_pending = false;
