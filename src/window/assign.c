@@ -139,8 +139,8 @@ make_lattices(const SeWindowSpec *spec, const pg_tz *zone,
  * Check and compile a window clause.
  *
  * max_slices bounds the number of slices that a window may consist of; it is cut
- * to SE_WINDOW_SLICES_LIMIT, which 0 stands for.  Raises an error, and leaves the spec unusable, if the clause makes
- * no sense.
+ * to SE_WINDOW_SLICES_LIMIT, which 0 stands for.  Raises an error, and leaves the
+ * spec unusable, if the clause makes no sense.
  */
 void
 se_window_spec_init(SeWindowSpec *spec, int64 max_slices)
