@@ -370,6 +370,35 @@ kafka_close(SeSource *opaque)
 	free(source);
 }
 
+/* ---- events ---- */
+
+/* Keep an event for the next fetch. */
+static void
+keep_event(KafkaSource *source, const SeSourceEvent *event)
+{
+	if (source->npending == source->pending_size)
+	{
+		int			size = Max(64, source->pending_size * 2);
+		SeSourceEvent *grown = realloc(source->pending, size * sizeof(SeSourceEvent));
+
+		if (grown == NULL)
+			return;				/* the partition's state is asked for again */
+		source->pending = grown;
+		source->pending_size = size;
+	}
+	source->pending[source->npending++] = *event;
+}
+
+static void
+end_event(SeSourceEvent *event, int32 partition, int64 offset)
+{
+	memset(event, 0, offsetof(SeSourceEvent, message));
+	event->kind = SE_EVENT_EOF;
+	event->partition = partition;
+	event->offset = offset;
+	event->message[0] = event->hint[0] = '\0';
+}
+
 /* ---- assign ---- */
 
 /* Make room for partitions 0..count-1. */
@@ -513,6 +542,28 @@ remove_partitions(KafkaSource *source, const SePosition *positions, int npositio
 	check_assigned(error);
 }
 
+/*
+ * Partitions that go on where they are and have nothing more: who assigns anew
+ * waits for their ends, which librdkafka tells only once.
+ */
+static void
+repeat_ends(KafkaSource *source)
+{
+	static const uint64 one = 1;
+
+	for (int p = 0; p < source->npartitions; p++)
+	{
+		SeSourceEvent event;
+
+		if (!source->partitions[p].assigned || !source->partitions[p].at_end)
+			continue;
+		end_event(&event, p, source->partitions[p].next);
+		keep_event(source, &event);
+	}
+	if (source->npending > 0 && write(source->fd, &one, sizeof(one)) < 0)
+		elog(DEBUG1, "could not wake up the reader: %m");
+}
+
 static void
 kafka_assign(SeSource *opaque, const SePosition *positions, int npositions)
 {
@@ -555,15 +606,17 @@ kafka_assign(SeSource *opaque, const SePosition *positions, int npositions)
 					(errcode(ERRCODE_INSUFFICIENT_RESOURCES),
 					 errmsg("could not open a Kafka consumer")));
 		memset(source->partitions, 0, source->npartitions * sizeof(KafkaPartition));
-		source->npending = 0;
 	}
 
+	/* of what was not told yet, ends are told again, and errors come again */
+	source->npending = 0;
 	for (int p = 0; p < source->npartitions; p++)
 	{
 		if (source->partitions[p].assigned || source->partitions[p].retired)
 			first = false;
 	}
 	remove_partitions(source, positions, npositions);
+	repeat_ends(source);
 	if (npositions > 0 && source->known_partitions < count)
 		learn_partitions(source, count);
 	add_partitions(source, positions, npositions, first);
@@ -584,19 +637,8 @@ put_event(KafkaSource *source, SeSourceBatch *batch, const SeSourceEvent *event)
 		batch->events[batch->nevents++] = *event;
 		return;
 	}
-	if (event->kind == SE_EVENT_TRANSIENT)
-		return;
-	if (source->npending == source->pending_size)
-	{
-		int			size = Max(64, source->pending_size * 2);
-		SeSourceEvent *grown = realloc(source->pending, size * sizeof(SeSourceEvent));
-
-		if (grown == NULL)
-			return;				/* the partition's state is asked for again */
-		source->pending = grown;
-		source->pending_size = size;
-	}
-	source->pending[source->npending++] = *event;
+	if (event->kind != SE_EVENT_TRANSIENT)
+		keep_event(source, event);
 }
 
 static void
@@ -674,12 +716,9 @@ take_error(KafkaSource *source, SeSourceBatch *batch, const rd_kafka_message_t *
 	{
 		if (partition == NULL || message->offset < partition->delivered)
 			return;
-		memset(&event, 0, offsetof(SeSourceEvent, message));
-		event.kind = SE_EVENT_EOF;
-		event.partition = message->partition;
-		event.offset = message->offset;
-		event.message[0] = event.hint[0] = '\0';
+		end_event(&event, message->partition, message->offset);
 		partition->next = message->offset;
+		partition->at_end = true;
 		put_event(source, batch, &event);
 		return;
 	}
@@ -747,6 +786,7 @@ kafka_fetch(SeSource *opaque, SeSourceBatch *batch, int max_records)
 		if (unlikely(!partition->assigned || message->offset < partition->delivered))
 			continue;			/* leftover of a partition given up */
 		partition->delivered = partition->next = message->offset + 1;
+		partition->at_end = false;
 
 		record = &batch->records[nrecords++];
 		record->payload = message->payload;

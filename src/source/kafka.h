@@ -20,6 +20,7 @@ typedef struct KafkaPartition
 	int64		delivered;		/* one past the last delivered offset */
 	int64		next;			/* as above, or the end of the partition if that
 								 * was reached; between the two are no records */
+	bool		at_end;			/* the end was told since the last record */
 } KafkaPartition;
 
 typedef struct KafkaSource KafkaSource;

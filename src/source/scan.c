@@ -727,7 +727,8 @@ se_scan_explain(ForeignScanState *node, ExplainState *es)
 	if (scan->nconditions == 0)
 		appendStringInfoString(&text, "earliest to latest");
 	for (int i = 0; i < scan->nconditions; i++)
-		appendStringInfo(&text, "%s%s %s %s", i == 0 ? "" : " AND ",
+		appendStringInfo(&text, scan->conditions[i].any ? "%s%s %s (%s)" : "%s%s %s %s",
+						 i == 0 ? "" : " AND ",
 						 column_name(scan->conditions[i].column),
 						 strategy_name(&scan->conditions[i]),
 						 deparse_expression(list_nth(plan->fdw_exprs, i), es->deparse_cxt, false,
