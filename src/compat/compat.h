@@ -91,8 +91,10 @@
 #if PG_VERSION_NUM >= 180000
 #define se_flatten_group_exprs(query, node) \
 	((query)->hasGroupRTE && (node) != NULL ? flatten_group_exprs(NULL, query, node) : (node))
+#define se_rte_group_exprs(entry)	((entry)->groupexprs)
 #else
 #define se_flatten_group_exprs(query, node)	((void) (query), (node))
+#define se_rte_group_exprs(entry)	((void) (entry), NIL)
 #endif
 
 /* 17: the locale of an ICU collation moved into a common column */

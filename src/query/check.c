@@ -118,8 +118,6 @@ check_from(Query *query, ParseState *pstate)
 				 errdetail("Subqueries in FROM are not supported.") :
 				 errdetail("\"%s\" is not a table.", entry->eref->aliasname),
 				 parser_errposition(pstate, se_from_location(pstate, 0))));
-	if (entry->tablesample != NULL)
-		refuse("TABLESAMPLE is", NULL, se_from_location(pstate, 0), pstate);
 }
 
 /*

@@ -108,6 +108,33 @@ add_needed(SeQueryPlan *plan, Expr *expr)
 
 /* ---- FROM ---- */
 
+/*
+ * Where GROUP BY's expressions are held apart, the columns among them have lost
+ * their location on the way back into the target list.
+ */
+static void
+restore_locations(Query *query)
+{
+	ListCell   *entry_cell;
+	ListCell   *group_cell;
+	ListCell   *target_cell;
+
+	foreach(entry_cell, query->rtable)
+	{
+		foreach(group_cell, se_rte_group_exprs(lfirst_node(RangeTblEntry, entry_cell)))
+		{
+			foreach(target_cell, query->targetList)
+			{
+				Expr	   *expr = lfirst_node(TargetEntry, target_cell)->expr;
+
+				if (IsA(expr, Var) && ((Var *) expr)->location < 0 &&
+					equal(expr, lfirst(group_cell)))
+					((Var *) expr)->location = exprLocation(lfirst(group_cell));
+			}
+		}
+	}
+}
+
 static void
 compile_stream(Compiler *compiler, SeStreamLookup lookup)
 {
@@ -134,8 +161,12 @@ compile_stream(Compiler *compiler, SeStreamLookup lookup)
 									se_from_location(compiler->pstate, 0))));
 	}
 
+	if (compiler->pstate != NULL)
+		se_query_check_permissions(query);
+
 	query->targetList = (List *) se_flatten_group_exprs(query, (Node *) query->targetList);
 	query->havingQual = se_flatten_group_exprs(query, query->havingQual);
+	restore_locations(query);
 	if (varno != 1)
 	{
 		ChangeVarNodes((Node *) query->targetList, varno, 1, 0);
@@ -550,8 +581,9 @@ report_timezone(Compiler *compiler)
 
 /*
  * Check a Query and make its plan, palloc'd in CurrentMemoryContext; the Query
- * is left as it was.  pstate is that of se_query_parse(), or NULL for a stored
- * query: then errors have no position, and there are no notices.
+ * is left as it was.  pstate is that of se_query_parse(): the current user must be
+ * allowed to read what the query reads.  It is NULL for a stored query: then
+ * privileges are not checked, errors have no position, and there are no notices.
  */
 SeQueryPlan *
 se_query_compile(Query *query, ParseState *pstate, SeStreamLookup lookup, int skip_columns)

@@ -130,6 +130,5 @@ se_query_validate_to_store(const char *text, SeStreamLookup lookup,
 	ParseState *pstate;
 	Query	   *query = se_query_parse(text, &pstate);
 
-	se_query_check_permissions(query);
 	se_query_describe(se_query_compile(query, pstate, lookup, 0), store, desc);
 }

@@ -248,8 +248,7 @@ se_from_location(ParseState *pstate, int item)
 /*
  * Parse and analyse one SELECT.  The Query and *pstate are palloc'd; "text" must
  * live as long as *pstate.  Takes an AccessShareLock on what the query reads, until
- * the end of the transaction.  Privileges are not checked here: see
- * se_query_check_permissions().
+ * the end of the transaction.
  */
 Query *
 se_query_parse(const char *text, ParseState **pstate)

@@ -93,7 +93,8 @@ extern Query *se_query_parse(const char *text, ParseState **pstate);
 /*
  * Raise an error unless the current user may read what the query reads; for the
  * Query of a stored view that is the view's owner.  The reader does not go
- * through the executor, so this is where privileges on the stream are checked.
+ * through the executor, so privileges on the stream are checked here or not at all:
+ * se_query_compile() does so for a new query, whoever runs a stored one calls it.
  */
 extern void se_query_check_permissions(Query *query);
 
@@ -106,7 +107,7 @@ extern char *se_query_batch_sql(Query *query);
 /* Rows of validate_query for a plan: name, type, role, note. */
 extern void se_query_describe(const SeQueryPlan *plan, Tuplestorestate *store, TupleDesc desc);
 
-/* The whole of validate_query: parse, check privileges, compile, describe. */
+/* The whole of validate_query: parse, compile, describe. */
 extern void se_query_validate_to_store(const char *text, SeStreamLookup lookup,
 									   Tuplestorestate *store, TupleDesc desc);
 
