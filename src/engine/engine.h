@@ -184,10 +184,16 @@ extern void se_worker_commit(void);
 /*
  * Wait for the latch, for "fd" to become readable (-1: none) or for
  * "timeout_ms" (-1: for ever); without a snapshot, and inside a transaction only
- * when it ends soon.  Serves interrupts and reloads of
- * the configuration.  True when fd is readable.  May return early.
+ * when it ends soon.  Serves interrupts and reloads of the configuration.  True
+ * when fd is readable.  May return early.
  */
 extern bool se_worker_wait(int fd, long timeout_ms);
+
+/*
+ * To be called before a descriptor that was waited for is closed: another one
+ * may get its number.
+ */
+extern void se_worker_forget_fd(void);
 
 /* True when the worker must leave: SIGTERM, slot->stop, enabled = off, extension gone. */
 extern bool se_worker_must_stop(void);
@@ -230,8 +236,9 @@ extern void se_resume_database(Oid database);
 
 /* ---- failpoints (failpoints.c) ---- */
 /*
- * stream_engine.failpoints = 'name=action[,name=action...]'; action: error, kill (SIGKILL to
- * itself), panic, exit, oom, sleep:MS (latch wait), each optionally with @N: only at the N-th passing.
+ * stream_engine.failpoints = 'name=action[,name=action...]'; action: error, kill
+ * (SIGKILL to itself), panic, exit, oom, sleep:MS (latch wait), each optionally
+ * with @N: only at the N-th passing.
  */
 #ifdef SE_FAILPOINTS
 extern void se_failpoint(const char *name);

@@ -65,6 +65,10 @@ se_launcher_register(void)
 {
 	BackgroundWorker worker;
 
+	/* pg_upgrade wants the databases for itself */
+	if (IsBinaryUpgrade)
+		return;
+
 	memset(&worker, 0, sizeof(worker));
 	worker.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
 	worker.bgw_start_time = BgWorkerStart_RecoveryFinished;

@@ -492,7 +492,8 @@ se_slot_stop(SeSlotRef ref)
 
 /*
  * Copy the slots of a database, InvalidOid: all that are taken, to "copies", which
- * has room for se_shared->nslots.  Returns their number.  Starts that nobody has
+ * has room for se_shared->nslots.  Returns their number; a launcher that never ran,
+ * as on a standby, is not among them.  Starts that nobody has
  * heard of for long are marked as not started.
  */
 int
@@ -508,7 +509,8 @@ se_slots_copy(SeSlotCopy *copies, Oid database)
 		SeSlot	   *slot = &se_shared->slots[i];
 		SeSlotCopy *copy = &copies[n];
 
-		if (slot->kind == SE_SLOT_FREE || (OidIsValid(database) && slot->database != database))
+		if (slot->kind == SE_SLOT_FREE || slot->generation == 0 ||
+			(OidIsValid(database) && slot->database != database))
 			continue;
 		if (slot->state == SE_SLOT_STARTING &&
 			TimestampDifferenceExceeds(slot->started, now, START_TIMEOUT_MS))

@@ -314,11 +314,19 @@ se_worker_commit(void)
  * ---------------------------------------------------------------------
  */
 
-static void
-build_wait_set(int fd)
+void
+se_worker_forget_fd(void)
 {
 	if (wait_set != NULL)
 		FreeWaitEventSet(wait_set);
+	wait_set = NULL;
+	wait_fd = -1;
+}
+
+static void
+build_wait_set(int fd)
+{
+	se_worker_forget_fd();
 	wait_set = se_create_wait_event_set(3);
 	AddWaitEventToSet(wait_set, WL_LATCH_SET, PGINVALID_SOCKET, MyLatch, NULL);
 	AddWaitEventToSet(wait_set, WL_EXIT_ON_PM_DEATH, PGINVALID_SOCKET, NULL, NULL);
