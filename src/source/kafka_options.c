@@ -337,13 +337,17 @@ check_privilege(const Property *property, const char *value, Oid role)
 				 errmsg("permission denied for option \"%s\"", property->option),
 				 errdetail("Only roles with privileges of the \"pg_read_server_files\" role may "
 						   "name files of the server.")));
-	if ((property->superuser || strcmp(value, "GSSAPI") == 0) && !superuser_arg(role))
+	if (property->superuser && !superuser_arg(role))
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("permission denied for option \"%s\"", property->option),
-				 property->kind == PROPERTY_CHOICE && !property->superuser ?
-				 errdetail("Only superusers may use the mechanism GSSAPI.") :
 				 errdetail("Only superusers may set it.")));
+	if (strcmp(property->name, "sasl.mechanism") == 0 && strcmp(value, "GSSAPI") == 0 &&
+		!superuser_arg(role))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("permission denied for option \"%s\"", property->option),
+				 errdetail("Only superusers may use the mechanism GSSAPI.")));
 }
 
 static void
@@ -594,10 +598,6 @@ se_kafka_settings(Oid relid, Oid userid, const char **mechanism)
 	settings = add_setting(settings, "reconnect.backoff.max.ms", "5000", NULL, false);
 	settings = add_setting(settings, "topic.metadata.refresh.interval.ms", "60000", NULL, false);
 
-	settings = add_options(settings, server->options, SE_ON_SERVER, server->owner);
-	settings = add_options(settings, table->options, SE_ON_TABLE, userid);
-	settings = add_options(settings, mapping, SE_ON_MAPPING, userid);
-
 	protocol = se_option_value(server->options, "security_protocol");
 	*mechanism = NULL;
 	if (protocol != NULL && strncmp(protocol, "sasl", 4) == 0)
@@ -620,6 +620,10 @@ se_kafka_settings(Oid relid, Oid userid, const char **mechanism)
 					 errhint("Give a user mapping the options sasl_username and sasl_password or "
 							 "sasl_password_file.")));
 	}
+
+	settings = add_options(settings, server->options, SE_ON_SERVER, server->owner);
+	settings = add_options(settings, table->options, SE_ON_TABLE, userid);
+	settings = add_options(settings, mapping, SE_ON_MAPPING, userid);
 
 	/* what the engine relies on: last, so that nothing can undo it */
 	settings = add_setting(settings, "enable.auto.commit", "false", NULL, false);
