@@ -38,6 +38,7 @@ for arg in "$@"; do
 	esac
 done
 
+"$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 invocation_folder=$PWD
 se_init "$@"
 arguments=()
@@ -116,7 +117,7 @@ fi
 # The comparison's file may be closed to the user who measures.
 if [ -n "$compare" ]; then
 	as_user tee "$SE_WORK/compare.json" <"$compare" >/dev/null
-	arguments+=(--compare "$SE_WORK/compare.json")
+	arguments+=(--compare "$SE_WORK/compare.json" --compare-name "$compare")
 fi
 revision=$(git -C "$SE_SOURCE" describe --always --dirty 2>/dev/null || echo unknown)
 

@@ -373,21 +373,25 @@ def report(results):
               "".join(f"; not judged: {doubt}" for doubt in r["doubts"]))
 
 
-def compare(results, path):
+def compare(results, path, shown_as):
     """Two builds: ratios to R, each taken in its own run."""
     with open(path) as file:
         other = json.load(file)
-    print(f"\ncompared with {path} ({other.get('revision', 'unknown revision')})")
+    print(f"\ncompared with {shown_as} ({other.get('revision', 'unknown revision')})")
     for name, r in results.items():
         o = other["variants"].get(name)
         if o is None:
             print(f"  {name}: not in that file")
         elif r["kind"] == "throughput":
             change = r["ratio"]["median"] / o["ratio"]["median"] - 1
-            apart = r["ratio"]["min"] > o["ratio"]["max"] or r["ratio"]["max"] < o["ratio"]["min"]
+            if min(r["rounds"], o["rounds"]) < MIN_PAIRS:
+                finding = f"fewer than {MIN_PAIRS} rounds, no finding"
+            elif r["ratio"]["min"] > o["ratio"]["max"] or r["ratio"]["max"] < o["ratio"]["min"]:
+                finding = "a difference"
+            else:
+                finding = "within the spread of the rounds"
             print(f"  {name}: ratio {o['ratio']['median']:.2f} -> {r['ratio']['median']:.2f} ({change:+.1%}),"
-                  f" WAL {o['wal_bytes_per_event']['median']:.1f} -> {r['wal_bytes_per_event']['median']:.1f} bytes per event:"
-                  f" {'a difference' if apart else 'within the spread of the rounds'}")
+                  f" WAL {o['wal_bytes_per_event']['median']:.1f} -> {r['wal_bytes_per_event']['median']:.1f} bytes per event: {finding}")
         else:
             print(f"  {name}: p50 {o['p50_ms']:.1f} -> {r['p50_ms']:.1f} ms, p99 {o['p99_ms']:.1f} -> {r['p99_ms']:.1f} ms")
 
@@ -408,6 +412,7 @@ def main():
     parser.add_argument("--profile")
     parser.add_argument("--json")
     parser.add_argument("--compare")
+    parser.add_argument("--compare-name")
     parser.add_argument("--revision", default="")
     parser.add_argument("--judge", action="store_true")
     options = parser.parse_args()
@@ -432,7 +437,7 @@ def main():
                            time=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), variants=results), file, indent=1)
             file.write("\n")
     if options.compare:
-        compare(results, options.compare)
+        compare(results, options.compare, options.compare_name or options.compare)
     if options.judge and any(r["verdict"] == "missed" for r in results.values()):
         return 3
     return 0
