@@ -87,7 +87,7 @@ typedef enum SeExtensionState
 	SE_EXTENSION_READY
 } SeExtensionState;
 
-extern SeExtensionState se_extension_state(char **version);
+extern SeExtensionState se_extension_state(Oid *oid, char **version);
 extern void se_worker_prepare(SeSlot *slot);
 extern void se_worker_settings(void);
 

@@ -30,7 +30,6 @@
 #include "catalog/dependency.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_class.h"
-#include "commands/extension.h"
 #include "engine/internal.h"
 #include "miscadmin.h"
 #include "postmaster/bgworker.h"
@@ -55,7 +54,7 @@ static bool skew_logged = false;
 
 /* Does the extension's table of streams have a row? */
 static bool
-have_streams(void)
+have_streams(Oid extension)
 {
 	Oid			schema = get_namespace_oid("stream_engine", true);
 	Oid			relid = OidIsValid(schema) ? get_relname_relid("stream", schema) : InvalidOid;
@@ -64,8 +63,7 @@ have_streams(void)
 	bool		found;
 
 	if (!OidIsValid(relid) ||
-		getExtensionOfObject(RelationRelationId, relid) !=
-		get_extension_oid(SE_EXTENSION_NAME, true))
+		getExtensionOfObject(RelationRelationId, relid) != extension)
 		return false;
 
 	rel = table_open(relid, AccessShareLock);
@@ -85,12 +83,13 @@ read_catalog(int nslots)
 {
 	Outlook		outlook = NOTHING_TO_DO;
 	char	   *version = NULL;
+	Oid			extension;
 	int			i;
 
 	nwanted = 0;
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
-	switch (se_extension_state(&version))
+	switch (se_extension_state(&extension, &version))
 	{
 		case SE_EXTENSION_ABSENT:
 			break;
@@ -121,7 +120,7 @@ read_catalog(int nslots)
 			}
 			PopActiveSnapshot();
 			PushActiveSnapshot(GetTransactionSnapshot());
-			if (have_streams())
+			if (have_streams(extension))
 			{
 				int32	   *readers = NULL;
 

@@ -66,7 +66,7 @@ static char exit_message[SE_MESSAGE_SIZE];
 static emit_log_hook_type prev_emit_log_hook = NULL;
 
 static bool extension_gone = false;
-static Oid	extension_oid = InvalidOid;
+static Oid	last_extension = InvalidOid;
 static bool stats_pending = false;
 
 static WaitEventSet *wait_set = NULL;
@@ -247,27 +247,29 @@ read_extension(char **version)
 
 /*
  * Is the extension in this database, in the library's version?  Inside a
- * transaction; takes a lock that keeps DROP EXTENSION out until its end.
+ * transaction; takes a lock that keeps DROP EXTENSION out until its end.  *oid is
+ * the extension's.
  */
 SeExtensionState
-se_extension_state(char **version)
+se_extension_state(Oid *oid, char **version)
 {
-	Oid			oid;
+	Oid			locked = InvalidOid;
 
-	/* lock first what it was the last time: usually it is that still */
-	if (!OidIsValid(extension_oid))
-		extension_oid = read_extension(version);
-	if (!OidIsValid(extension_oid))
-		return SE_EXTENSION_ABSENT;
-	LockDatabaseObject(ExtensionRelationId, extension_oid, 0, AccessShareLock);
+	/* usually it is what it was the last time: lock that before looking */
+	*oid = last_extension;
+	if (!OidIsValid(*oid))
+		*oid = read_extension(version);
 
-	oid = read_extension(version);
-	if (oid != extension_oid)
+	/* it may have been dropped, and made anew, while we waited for the lock */
+	while (OidIsValid(*oid) && *oid != locked)
 	{
-		/* gone, or made anew while we waited: the next transaction will see */
-		extension_oid = InvalidOid;
-		return SE_EXTENSION_ABSENT;
+		LockDatabaseObject(ExtensionRelationId, *oid, 0, AccessShareLock);
+		locked = *oid;
+		*oid = read_extension(version);
 	}
+	last_extension = *oid;
+	if (!OidIsValid(*oid))
+		return SE_EXTENSION_ABSENT;
 	return strcmp(*version, SE_EXTENSION_VERSION) == 0 ?
 		SE_EXTENSION_READY : SE_EXTENSION_SKEWED;
 }
@@ -289,11 +291,19 @@ se_require_version(void)
 bool
 se_worker_begin(void)
 {
+	static Oid	my_extension = InvalidOid;
 	char	   *version = NULL;
+	Oid			oid;
+	SeExtensionState state;
 
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
-	if (se_extension_state(&version) != SE_EXTENSION_READY)
+	state = se_extension_state(&oid, &version);
+	if (!OidIsValid(my_extension))
+		my_extension = oid;
+
+	/* one that was made anew has other streams under the same names */
+	if (state != SE_EXTENSION_READY || oid != my_extension)
 	{
 		CommitTransactionCommand();
 		extension_gone = true;
