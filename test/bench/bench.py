@@ -220,8 +220,12 @@ def job(cluster, variant, topic, events, number, profile=None):
     wall = time.monotonic()
     cluster.sql(f"SELECT stream_engine.create_query({literal(query)}, {literal(variant['query'] % stream)})")
     if profile:
-        pids = cluster.sql("SELECT string_agg(pid::text, ',') FROM pg_stat_activity"
-                           " WHERE backend_type LIKE 'stream_engine%'")
+        pids = None
+        while not pids and time.monotonic() - wall < 10:
+            pids = cluster.sql("SELECT string_agg(pid::text, ',') FROM pg_stat_activity"
+                               " WHERE backend_type = 'stream_engine reader'")
+        if not pids:
+            raise Failure("no reader has started")
         recorder = subprocess.Popen(["perf", "record", "-q", "-g", "-F", "999", "-o", profile, "-p", pids],
                                     stdin=subprocess.DEVNULL)
     cluster.sql(f"CALL stream_engine.wait({literal(query)}, '15 minutes')", timeout=1000)

@@ -226,7 +226,8 @@ command_offsets(const char *topic)
 
 	if (partitions < 0)
 	{
-		printf("error: %s\n", partitions == -2 ? "no broker answers" : "no such topic, or no leader");
+		printf("error: %s\n",
+			   partitions == -2 ? "no broker answers" : "no such topic, or no leader");
 		return;
 	}
 	printf("ok");

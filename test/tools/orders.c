@@ -631,7 +631,8 @@ main(int argc, char **argv)
 	{
 		int64_t		number = first + i;
 		bool		marker = i >= count;
-		uint64_t	random = seed * UINT64_C(0xd1342543de82ef95) + number * UINT64_C(0xaf251af3b0f025b5);
+		uint64_t	random = seed * UINT64_C(0xd1342543de82ef95) +
+			number * UINT64_C(0xaf251af3b0f025b5);
 		char		buffer[MAX_PAYLOAD];
 		const char *payload = buffer;
 		int			length = 0;
