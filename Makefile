@@ -10,7 +10,7 @@ EXTENSION = stream_engine
 EXTVERSION = 1.0
 MODULE_big = stream_engine
 OBJS = $(patsubst %.c,%.o,$(sort $(filter-out src/source/%,$(wildcard src/*/*.c)))) src/source/vector.o
-HEADERS_LOCAL = $(wildcard src/*/*.h)
+SE_HEADERS = $(wildcard src/*/*.h)
 
 SQL_PARTS = $(sort $(wildcard src/*/*.sql))
 DATA_built = $(EXTENSION)--$(EXTVERSION).sql
@@ -26,7 +26,7 @@ PG_CONFIG ?= pg_config
 PGXS := $(shell $(PG_CONFIG) --pgxs)
 include $(PGXS)
 
-$(OBJS): $(HEADERS_LOCAL)
+$(OBJS): $(SE_HEADERS)
 
 # The engine's files are concatenated in the order of their folders' needs.
 $(EXTENSION)--$(EXTVERSION).sql: $(SQL_PARTS)

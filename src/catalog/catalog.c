@@ -26,7 +26,7 @@
 #include "utils/syscache.h"
 #include "utils/timestamp.h"
 
-#include "catalog.h"
+#include "definitions.h"
 #include "engine/engine.h"
 #include "query/query.h"
 
@@ -308,8 +308,12 @@ query_of_row(HeapTuple tuple)
 	return query;
 }
 
+/*
+ * With "in_snapshot" the rows are those of the active snapshot and not of a new
+ * one.
+ */
 static List *
-queries_load(const char *condition, Datum key, Oid keytype)
+queries_load(const char *condition, Datum key, Oid keytype, bool in_snapshot)
 {
 	SeCatalogScope scope;
 	MemoryContext caller = CurrentMemoryContext;
@@ -318,8 +322,9 @@ queries_load(const char *condition, Datum key, Oid keytype)
 	ListCell   *cell;
 
 	se_catalog_begin(&scope);
-	se_spi(psprintf(QUERY_COLUMNS "WHERE %s ORDER BY q.id", condition),
-		   1, &keytype, &key, NULL, SPI_OK_SELECT);
+	if (SPI_execute_with_args(psprintf(QUERY_COLUMNS "WHERE %s ORDER BY q.id", condition),
+							  1, &keytype, &key, NULL, in_snapshot, 0) != SPI_OK_SELECT)
+		elog(ERROR, "could not read the queries");
 	inner = MemoryContextSwitchTo(caller);
 	for (uint64 i = 0; i < SPI_processed; i++)
 		result = lappend(result, query_of_row(SPI_tuptable->vals[i]));
@@ -339,7 +344,7 @@ queries_load(const char *condition, Datum key, Oid keytype)
 SeQueryDef *
 se_query_load(int32 id)
 {
-	List	   *queries = queries_load("q.id = $1", Int32GetDatum(id), INT4OID);
+	List	   *queries = queries_load("q.id = $1", Int32GetDatum(id), INT4OID, false);
 
 	return queries == NIL ? NULL : linitial(queries);
 }
@@ -347,7 +352,7 @@ se_query_load(int32 id)
 SeQueryDef *
 se_query_by_open_table(Oid relid)
 {
-	List	   *queries = queries_load("q.open_table = $1", ObjectIdGetDatum(relid), OIDOID);
+	List	   *queries = queries_load("q.open_table = $1", ObjectIdGetDatum(relid), OIDOID, true);
 
 	return queries == NIL ? NULL : linitial(queries);
 }
@@ -355,7 +360,8 @@ se_query_by_open_table(Oid relid)
 List *
 se_reader_queries(int32 reader)
 {
-	return queries_load("p.reader = $1 AND q.state = 'running'", Int32GetDatum(reader), INT4OID);
+	return queries_load("p.reader = $1 AND q.state = 'running'", Int32GetDatum(reader), INT4OID,
+						false);
 }
 
 SeQueryPlan *

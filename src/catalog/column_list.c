@@ -12,9 +12,11 @@
 #include "postgres.h"
 
 #include "lib/stringinfo.h"
+#include "mb/pg_wchar.h"
 #include "parser/scanner.h"
 #include "parser/scansup.h"
 #include "utils/builtins.h"
+#include "utils/formatting.h"
 
 #include "compat/compat.h"
 #include "ddl.h"

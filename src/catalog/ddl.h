@@ -10,7 +10,7 @@
 #include "nodes/pg_list.h"
 #include "nodes/primnodes.h"
 
-#include "catalog.h"
+#include "definitions.h"
 
 /*
  * create_stream's column list as the inside of CREATE FOREIGN TABLE (...):

@@ -61,27 +61,27 @@ refuse(bool given, const char *argument, const char *value)
 static void
 check_arguments(FunctionCallInfo fcinfo)
 {
-	char	   *text;
+	char	   *value;
 
 	if (PG_ARGISNULL(ARG_NAME) || PG_ARGISNULL(ARG_QUERY))
 		ereport(ERROR,
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 				 errmsg("arguments \"name\" and \"query\" must not be null")));
 
-	text = PG_ARGISNULL(ARG_EMIT) ? "final" : text_to_cstring(PG_GETARG_TEXT_PP(ARG_EMIT));
-	if (strcmp(text, "final") != 0)
+	value = PG_ARGISNULL(ARG_EMIT) ? "final" : text_to_cstring(PG_GETARG_TEXT_PP(ARG_EMIT));
+	if (strcmp(value, "final") != 0)
 	{
-		refuse(strcmp(text, "changes") == 0, "emit", "changes");
+		refuse(strcmp(value, "changes") == 0, "emit", "changes");
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("invalid value for argument \"emit\": \"%s\"", text),
+				 errmsg("invalid value for argument \"emit\": \"%s\"", value),
 				 errhint("It must be 'final'.")));
 	}
-	text = PG_ARGISNULL(ARG_LATE) ? "store" : text_to_cstring(PG_GETARG_TEXT_PP(ARG_LATE));
-	if (strcmp(text, "store") != 0 && strcmp(text, "drop") != 0)
+	value = PG_ARGISNULL(ARG_LATE) ? "store" : text_to_cstring(PG_GETARG_TEXT_PP(ARG_LATE));
+	if (strcmp(value, "store") != 0 && strcmp(value, "drop") != 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("invalid value for argument \"late\": \"%s\"", text),
+				 errmsg("invalid value for argument \"late\": \"%s\"", value),
 				 errhint("It must be 'store' or 'drop'.")));
 	if (!PG_ARGISNULL(ARG_ALLOWED_LATENESS))
 	{

@@ -5,7 +5,7 @@
 #ifndef SE_STREAM_DDL_H
 #define SE_STREAM_DDL_H
 
-#include "catalog.h"
+#include "definitions.h"
 
 /*
  * Take a foreign table under the engine's care: checks it, inserts its row,

@@ -1,1 +1,1 @@
--- Functions of src/query are made known to SQL by src/catalog.
+/* src/query has no SQL objects of its own: validate_query stands in catalog.sql. */

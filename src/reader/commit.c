@@ -53,7 +53,8 @@ se_cycle_begin(Reader *reader)
 		return false;
 	}
 	reader->in_cycle = true;
-	reader->cycle_began = GetCurrentTimestamp();
+	if (!reader->dirty)
+		reader->cycle_began = GetCurrentTimestamp();
 	return true;
 }
 

@@ -329,7 +329,7 @@ assign_slices(Reader *reader, ReaderQuery *query, const SeBatch *batch, const Se
 			TimestampTz start;
 			TimestampTz end;
 
-			if (!se_window_slice(&query->plan->window, t, &start, &end))
+			if (!se_window_slice(&query->plan->window, t, NULL, &start, &end))
 			{
 				/* beyond the calendar: no window can hold it */
 				query->counters[records[row].partition].failed++;

@@ -22,7 +22,7 @@
 
 #include "utils/hsearch.h"
 
-#include "catalog/catalog.h"
+#include "catalog/definitions.h"
 #include "query/query.h"
 #include "sink/results.h"
 #include "sink/side.h"

@@ -6,13 +6,15 @@
 
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
+#include "fmgr.h"
+#include "mb/pg_wchar.h"
 #include "utils/builtins.h"
 #include "utils/elog.h"
 #include "utils/rangetypes.h"
 #include "utils/timestamp.h"
 #include "utils/typcache.h"
 
-#include "catalog/catalog.h"
+#include "catalog/definitions.h"
 #include "compat/compat.h"
 #include "side.h"
 
@@ -234,4 +236,22 @@ se_pending_write(SePending *pending, int32 stream, TimestampTz now)
 	}
 	pending->rows = NIL;
 	pending->bytes = 0;
+}
+
+PG_FUNCTION_INFO_V1(se_readable);
+
+/* Kafka's bytes are UTF-8 when they are text. */
+Datum
+se_readable(PG_FUNCTION_ARGS)
+{
+	bytea	   *bytes = PG_GETARG_BYTEA_PP(0);
+	const char *data = VARDATA_ANY(bytes);
+	int			length = VARSIZE_ANY_EXHDR(bytes);
+
+	for (int i = 0; GetDatabaseEncoding() != PG_UTF8 && i < length; i++)
+		if (IS_HIGHBIT_SET(data[i]))
+			PG_RETURN_NULL();
+	if (!pg_verify_mbstr(PG_UTF8, data, length, true))
+		PG_RETURN_NULL();
+	PG_RETURN_TEXT_P(cstring_to_text_with_len(data, length));
 }

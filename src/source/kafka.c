@@ -693,6 +693,25 @@ se_kafka_serve_events(KafkaSource *source, SeSourceBatch *batch)
 					put_event(source, batch, &out);
 			}
 		}
+		else if (rd_kafka_event_type(event) == RD_KAFKA_EVENT_LOG)
+		{
+			const char *facility;
+			const char *text;
+			int			level;
+
+			/* a connection that the broker closes is only logged */
+			if (rd_kafka_event_log(event, &facility, &text, &level) == 0 &&
+				strcmp(facility, "FAIL") == 0 &&
+				(source->trouble == RD_KAFKA_RESP_ERR_NO_ERROR ||
+				 source->trouble == RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN))
+			{
+				const char *thread_end = strstr(text, "]: ");
+
+				source->trouble = RD_KAFKA_RESP_ERR__TRANSPORT;
+				se_kafka_copy_text(source->trouble_text, sizeof(source->trouble_text),
+								   thread_end ? thread_end + 3 : text);
+			}
+		}
 		rd_kafka_event_destroy(event);
 	}
 }

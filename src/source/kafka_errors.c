@@ -124,6 +124,12 @@ se_kafka_event(const KafkaSource *source, rd_kafka_resp_err_t error, const char 
 		return false;
 
 	event->kind = classify(error, &event->sqlstate);
+	if (event->kind == SE_EVENT_DATA && partition < 0)
+	{
+		/* no record, but an answer that is not Kafka's */
+		event->kind = SE_EVENT_TRANSIENT;
+		event->sqlstate = ERRCODE_CONNECTION_FAILURE;
+	}
 	event->partition = partition;
 	event->offset = offset;
 	event->hint[0] = '\0';
@@ -166,8 +172,8 @@ se_kafka_raise(KafkaSource *source, rd_kafka_resp_err_t error, const char *doing
 
 	/* what went wrong below explains a time-out better than the time-out */
 	if ((error == RD_KAFKA_RESP_ERR__TRANSPORT || error == RD_KAFKA_RESP_ERR__TIMED_OUT ||
-		 error == RD_KAFKA_RESP_ERR__WAIT_CACHE || error == RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN) &&
-		source->trouble != RD_KAFKA_RESP_ERR_NO_ERROR)
+		 error == RD_KAFKA_RESP_ERR__WAIT_CACHE || error == RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN ||
+		 error == source->trouble) && source->trouble != RD_KAFKA_RESP_ERR_NO_ERROR)
 	{
 		error = source->trouble;
 		strlcpy(detail, source->trouble_text, sizeof(detail));
@@ -176,6 +182,10 @@ se_kafka_raise(KafkaSource *source, rd_kafka_resp_err_t error, const char *doing
 		se_kafka_copy_text(detail, sizeof(detail), rd_kafka_err2str(error));
 
 	(void) classify(error, &sqlstate);
+
+	/* an answer that makes no sense is not Kafka's */
+	if (sqlstate == ERRCODE_DATA_EXCEPTION)
+		sqlstate = ERRCODE_CONNECTION_FAILURE;
 	switch (sqlstate)
 	{
 		case ERRCODE_UNDEFINED_OBJECT:

@@ -19,6 +19,7 @@
 
 #include <math.h>
 
+#include "catalog/pg_type.h"
 #include "utils/builtins.h"
 #include "utils/datum.h"
 #include "utils/lsyscache.h"
@@ -43,7 +44,8 @@ static const int64 power_of_ten[SE_DECIMAL_MAX_SCALE + 1] = {
 
 /*
  * Fill layout->keys, key_size and single_int.  Raises
- * ERRCODE_UNDEFINED_FUNCTION for a type that cannot be hashed.
+ * ERRCODE_UNDEFINED_FUNCTION for a type that cannot be hashed, and
+ * ERRCODE_FEATURE_NOT_SUPPORTED for one that cannot be stored.
  */
 void
 se_keys_compile(SeGroupLayout *layout, const SeKeySpec *specs, MemoryContext context)
@@ -60,6 +62,13 @@ se_keys_compile(SeGroupLayout *layout, const SeKeySpec *specs, MemoryContext con
 	for (int i = 0; i < layout->nkeys; i++)
 	{
 		SeKeyDef   *key = &layout->keys[i];
+
+		/* Its column types are known to this process only. */
+		if (specs[i].type == RECORDOID)
+			ereport(ERROR,
+					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+					 errmsg("cannot group by an anonymous row"),
+					 errhint("Group by its columns, or cast it to a named composite type.")));
 
 		key->type = specs[i].type;
 		key->collation = specs[i].collation;
@@ -114,6 +123,13 @@ se_keys_compile(SeGroupLayout *layout, const SeKeySpec *specs, MemoryContext con
 	layout->single_int = layout->nkeys == 1 && layout->keys[0].kind == KEY_INT64;
 }
 
+/* The numeric that a wide decimal points to. */
+static inline Datum
+wide_datum(SeDecimal value)
+{
+	return PointerGetDatum((void *) (intptr_t) value.mantissa);
+}
+
 /*
  * The one spelling that all spellings of a numeric's value share: no trailing
  * zeros in the fraction.  A wide result is palloc'd.
@@ -123,8 +139,7 @@ normalize_decimal(SeDecimal value)
 {
 	if (value.scale == SE_DECIMAL_WIDE)
 	{
-		Datum		trimmed = DirectFunctionCall1(numeric_trim_scale,
-												  PointerGetDatum((void *) (intptr_t) value.mantissa));
+		Datum		trimmed = DirectFunctionCall1(numeric_trim_scale, wide_datum(value));
 
 		value = se_decimal_from_numeric(DatumGetNumeric(trimmed));
 		if (value.scale == SE_DECIMAL_WIDE)
@@ -231,7 +246,7 @@ se_key_hash(const SeGroupLayout *layout, const SeGroup *probe)
 
 					if (value.scale == SE_DECIMAL_WIDE)
 						hash = mix_hash(hash, DatumGetUInt32(DirectFunctionCall1(hash_numeric,
-																				 PointerGetDatum((void *) (intptr_t) value.mantissa))));
+																				 wide_datum(value))));
 					else
 						hash = mix_hash(mix_hash(hash, value.mantissa), value.scale);
 					break;
@@ -479,8 +494,7 @@ se_key_copy(SeMemtable *table, SeGroup *group, const SeGroup *probe)
 					if (value.scale == SE_DECIMAL_WIDE)
 					{
 						old = MemoryContextSwitchTo(table->state_context);
-						value.mantissa = (int64) (intptr_t)
-							DatumGetNumericCopy(PointerGetDatum((void *) (intptr_t) value.mantissa));
+						value.mantissa = (int64) (intptr_t) DatumGetNumericCopy(wide_datum(value));
 						MemoryContextSwitchTo(old);
 					}
 					*(SeDecimal *) to = value;

@@ -1,5 +1,5 @@
 /*
- * catalog.h
+ * definitions.h
  *	  Streams, queries and readers as rows.
  *
  * NOTES
@@ -9,8 +9,8 @@
  *	  read and write the engine's tables as the bootstrap superuser whoever
  *	  calls: each caller checks privileges first.
  */
-#ifndef SE_CATALOG_H
-#define SE_CATALOG_H
+#ifndef SE_DEFINITIONS_H
+#define SE_DEFINITIONS_H
 
 #include "postgres.h"
 
@@ -125,4 +125,4 @@ typedef struct SeUserScope
 extern void se_user_begin(SeUserScope *scope, Oid owner, List *settings);
 extern void se_user_end(SeUserScope *scope);
 
-#endif							/* SE_CATALOG_H */
+#endif							/* SE_DEFINITIONS_H */

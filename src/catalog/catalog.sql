@@ -1,0 +1,121 @@
+/* ---- streams and queries: create, drop, pause, resume ---- */
+
+CREATE FUNCTION stream_engine.home() RETURNS text
+	LANGUAGE c STABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'se_home_sql';
+COMMENT ON FUNCTION stream_engine.home() IS 'identity of this database in this cluster; streams made elsewhere (restore, TEMPLATE) do not run until resume()';
+
+CREATE FUNCTION stream_engine.wake() RETURNS void
+	LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'se_wake_sql';
+COMMENT ON FUNCTION stream_engine.wake() IS 'have the workers of this database look at the catalog when this transaction commits';
+
+CREATE FUNCTION stream_engine.create_stream(
+	name text, server name, topic text, columns text,
+	event_time name DEFAULT NULL,
+	watermark_delay interval DEFAULT '5 seconds',
+	format text DEFAULT 'json',
+	include text[] DEFAULT '{partition,offset,timestamp}',
+	idle_timeout interval DEFAULT '30 seconds',
+	idle_close interval DEFAULT NULL,
+	max_future interval DEFAULT '5 minutes',
+	start text DEFAULT 'earliest',
+	on_error text DEFAULT 'dead_letter',
+	on_error_limit integer DEFAULT NULL,
+	staging_retention interval DEFAULT '10 minutes',
+	workers integer DEFAULT 1,
+	options jsonb DEFAULT '{}',
+	if_not_exists boolean DEFAULT false)
+	RETURNS regclass
+	LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'se_create_stream';
+COMMENT ON FUNCTION stream_engine.create_stream(text, name, text, text, name, interval, text, text[], interval, interval, interval, text, text, integer, interval, integer, jsonb, boolean)
+	IS 'define a stream over a topic: writes a foreign table, its staging and its reader; event_time is a column, NULL or ''_timestamp'' for Kafka''s own time';
+
+CREATE FUNCTION stream_engine.create_query(
+	name text, query text,
+	emit text DEFAULT 'final',
+	emit_interval interval DEFAULT NULL,
+	allowed_lateness interval DEFAULT '0',
+	late text DEFAULT 'store',
+	trigger_count bigint DEFAULT NULL,
+	trigger_interval interval DEFAULT NULL,
+	correction_horizon interval DEFAULT NULL,
+	start text DEFAULT NULL,
+	"into" regclass DEFAULT NULL,
+	retention interval DEFAULT NULL,
+	paused boolean DEFAULT false,
+	emit_partial boolean DEFAULT false,
+	if_not_exists boolean DEFAULT false)
+	RETURNS regclass
+	LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'se_create_query';
+COMMENT ON FUNCTION stream_engine.create_query(text, text, text, interval, interval, text, bigint, interval, interval, text, regclass, interval, boolean, boolean, boolean)
+	IS 'run a windowed aggregation continuously: makes the result table <name> and the views <name>_live and <name>_batch';
+
+CREATE FUNCTION stream_engine.validate_query(
+	query text, OUT column_name text, OUT type regtype, OUT role text, OUT note text)
+	RETURNS SETOF record
+	LANGUAGE c STABLE AS 'MODULE_PATHNAME', 'se_validate_query';
+COMMENT ON FUNCTION stream_engine.validate_query(text)
+	IS 'what create_query would make of a SELECT, or the error that it would raise; changes nothing';
+
+CREATE FUNCTION stream_engine.pause(name regclass) RETURNS void
+	LANGUAGE c VOLATILE STRICT AS 'MODULE_PATHNAME', 'se_pause';
+COMMENT ON FUNCTION stream_engine.pause(regclass) IS 'stop a stream with all its queries, or one query; state and position are kept';
+
+CREATE FUNCTION stream_engine.resume(name regclass, start text DEFAULT NULL) RETURNS void
+	LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'se_resume';
+COMMENT ON FUNCTION stream_engine.resume(regclass, text)
+	IS 'go on after pause, an error, or a restore; start is needed for a restored stream and for partitions whose offsets were lost';
+
+CREATE FUNCTION stream_engine.skip(stream regclass, partition integer, "offset" bigint) RETURNS void
+	LANGUAGE c VOLATILE STRICT AS 'MODULE_PATHNAME', 'se_skip';
+COMMENT ON FUNCTION stream_engine.skip(regclass, integer, bigint)
+	IS 'step over one record that has not been read yet: it is kept in dead_letters without being decoded';
+
+CREATE FUNCTION stream_engine.drop_query(name regclass, keep_results boolean DEFAULT false) RETURNS void
+	LANGUAGE c VOLATILE STRICT AS 'MODULE_PATHNAME', 'se_drop_query';
+COMMENT ON FUNCTION stream_engine.drop_query(regclass, boolean)
+	IS 'remove a query with its state, late records and views; keep_results leaves the result table as an ordinary one';
+
+CREATE FUNCTION stream_engine.drop_stream(name regclass, cascade boolean DEFAULT false) RETURNS void
+	LANGUAGE c VOLATILE STRICT AS 'MODULE_PATHNAME', 'se_drop_stream';
+COMMENT ON FUNCTION stream_engine.drop_stream(regclass, boolean)
+	IS 'remove a stream with its staging and dead letters; with cascade its queries and their results as well';
+
+/* Rows of the engine go with the relations that they belong to. */
+CREATE FUNCTION stream_engine.on_drop() RETURNS event_trigger
+	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	gone oid[];
+	q record;
+	relation oid;
+BEGIN
+	SELECT array_agg(o.objid) INTO gone
+	FROM pg_catalog.pg_event_trigger_dropped_objects() o
+	WHERE o.classid = 'pg_catalog.pg_class'::regclass AND o.objsubid = 0;
+	IF gone IS NULL THEN
+		RETURN;
+	END IF;
+
+	FOR q IN DELETE FROM stream_engine.query
+		WHERE result::oid = ANY (gone) OR batch_view::oid = ANY (gone) RETURNING *
+	LOOP
+		DELETE FROM stream_engine.state_log s WHERE s.query = q.id;
+		DELETE FROM stream_engine.reader r
+		WHERE NOT r.head AND r.stream = q.stream AND NOT EXISTS
+			(SELECT FROM stream_engine.query_progress p WHERE p.reader = r.id);
+		/* without the definition there is nothing to show */
+		FOREACH relation IN ARRAY ARRAY[q.live_view::oid, q.open_table::oid, q.batch_view::oid]
+		LOOP
+			IF EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.oid = relation AND c.relkind = 'v') THEN
+				EXECUTE pg_catalog.format('DROP VIEW %s', relation::regclass);
+			ELSIF EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.oid = relation) THEN
+				EXECUTE pg_catalog.format('DROP FOREIGN TABLE %s', relation::regclass);
+			END IF;
+		END LOOP;
+	END LOOP;
+	DELETE FROM stream_engine.stream s WHERE s.relation::oid = ANY (gone);
+	PERFORM stream_engine.wake();
+END $$;
+COMMENT ON FUNCTION stream_engine.on_drop() IS 'remove the engine''s rows of relations that are dropped';
+
+CREATE EVENT TRIGGER stream_engine_on_drop ON sql_drop EXECUTE FUNCTION stream_engine.on_drop();
+COMMENT ON EVENT TRIGGER stream_engine_on_drop IS 'remove the engine''s rows of relations that are dropped';

@@ -1,0 +1,377 @@
+/*
+ * life.c
+ *	  pause, resume, skip, drop.
+ *
+ * NOTES
+ *	  Each checks the caller's ownership, changes rows, raises the generation of
+ *	  the readers concerned, which fences whatever they are doing, and wakes the
+ *	  workers when the transaction commits.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
+#include "fmgr.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#include "compat/compat.h"
+#include "ddl.h"
+#include "engine/engine.h"
+
+PG_FUNCTION_INFO_V1(se_pause);
+PG_FUNCTION_INFO_V1(se_resume);
+PG_FUNCTION_INFO_V1(se_skip);
+PG_FUNCTION_INFO_V1(se_drop_query);
+PG_FUNCTION_INFO_V1(se_drop_stream);
+PG_FUNCTION_INFO_V1(se_wake_sql);
+
+#define RESOLVE_TIMEOUT_MS 5000
+
+typedef struct Target
+{
+	SeStream   *stream;			/* of the query, if it is one */
+	SeQueryDef *query;			/* NULL: the stream is meant */
+} Target;
+
+static SeQueryDef *
+query_by_result(Oid relid)
+{
+	SeCatalogScope scope;
+	Oid			type = OIDOID;
+	Datum		key = ObjectIdGetDatum(relid);
+	int32		id = 0;
+	bool		isnull;
+
+	se_catalog_begin(&scope);
+	if (se_spi("SELECT id FROM stream_engine.query WHERE result = $1 OR batch_view = $1", 1, &type,
+			   &key, NULL, SPI_OK_SELECT) == 1)
+		id = DatumGetInt32(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
+	se_catalog_end(&scope);
+	return id != 0 ? se_query_load(id) : NULL;
+}
+
+static Target
+find_target(Oid relid)
+{
+	Target		target = {0};
+
+	target.query = query_by_result(relid);
+	target.stream = target.query ? se_stream_load(target.query->stream) :
+		se_stream_by_relation(relid);
+	if (target.stream == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("\"%s\" is neither a stream nor a query",
+						get_rel_name(relid) ? get_rel_name(relid) : "?"),
+				 errhint("A query is named by its result table; see the views stream_engine.streams and stream_engine.queries.")));
+	se_check_owner(target.query ? target.query->batch_view : target.stream->relid);
+	return target;
+}
+
+static SeStream *
+find_stream(Oid relid)
+{
+	Target		target = find_target(relid);
+
+	if (target.query != NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
+				 errmsg("%s is a query, not a stream", target.query->name)));
+	return target.stream;
+}
+
+static SeQueryDef *
+find_query(Oid relid)
+{
+	Target		target = find_target(relid);
+
+	if (target.query == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
+				 errmsg("%s is a stream, not a query", target.stream->name)));
+	return target.query;
+}
+
+/* Run a statement with one integer parameter. */
+static void
+change(const char *sql, int32 id, int expected)
+{
+	SeCatalogScope scope;
+	Oid			type = INT4OID;
+	Datum		value = Int32GetDatum(id);
+
+	se_catalog_begin(&scope);
+	se_spi(sql, 1, &type, &value, NULL, expected);
+	se_catalog_end(&scope);
+}
+
+static void
+fence(const Target *target)
+{
+	if (target->query)
+		change("UPDATE stream_engine.reader r SET generation = generation + 1"
+			   " FROM stream_engine.query_progress p WHERE p.query = $1 AND r.id = p.reader",
+			   target->query->id, SPI_OK_UPDATE);
+	else
+		change("UPDATE stream_engine.reader SET generation = generation + 1 WHERE stream = $1",
+			   target->stream->id, SPI_OK_UPDATE);
+	se_wake_at_commit();
+}
+
+Datum
+se_pause(PG_FUNCTION_ARGS)
+{
+	Target		target = find_target(PG_GETARG_OID(0));
+
+	if (target.query)
+		change("UPDATE stream_engine.query SET state = 'paused' WHERE id = $1 AND state = 'running'",
+			   target.query->id, SPI_OK_UPDATE);
+	else
+		change("UPDATE stream_engine.stream SET state = 'paused' WHERE id = $1 AND state = 'running'",
+			   target.stream->id, SPI_OK_UPDATE);
+	fence(&target);
+	PG_RETURN_VOID();
+}
+
+/* A stream from a dump or a template: new readers, at "start", and no state. */
+static void
+settle(SeStream *stream, const char *start)
+{
+	SePosition *positions;
+	bool	   *complete;
+	int64		nrecords;
+	int			npositions;
+	SeCatalogScope scope;
+	Oid			types[2] = {INT4OID, TEXTOID};
+	Datum		values[2];
+	int			nqueries;
+	int32	   *queries;
+
+	npositions = se_resolve_start(stream, start, RESOLVE_TIMEOUT_MS, &positions, &complete,
+								  &nrecords);
+	change("DELETE FROM stream_engine.state_log l USING stream_engine.query q"
+		   " WHERE q.stream = $1 AND l.query = q.id", stream->id, SPI_OK_DELETE);
+	change("DELETE FROM stream_engine.query_partition p USING stream_engine.query q"
+		   " WHERE q.stream = $1 AND p.query = q.id", stream->id, SPI_OK_DELETE);
+	change("DELETE FROM stream_engine.reader WHERE stream = $1", stream->id, SPI_OK_DELETE);
+	if (stream->options.staging_retention > 0)
+		(void) se_reader_create(stream->id, true, start, positions, complete, npositions);
+
+	values[0] = Int32GetDatum(stream->id);
+	values[1] = CStringGetTextDatum(se_home());
+	se_catalog_begin(&scope);
+	se_spi("SELECT id FROM stream_engine.query WHERE stream = $1 ORDER BY id", 1, types, values,
+		   NULL, SPI_OK_SELECT);
+	nqueries = (int) SPI_processed;
+	queries = palloc(sizeof(int32) * Max(nqueries, 1));
+	for (int i = 0; i < nqueries; i++)
+	{
+		bool		isnull;
+
+		queries[i] = DatumGetInt32(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1,
+												 &isnull));
+	}
+	for (int i = 0; i < nqueries; i++)
+	{
+		Oid			ptypes[2] = {INT4OID, INT4OID};
+		Datum		pvalues[2];
+
+		pvalues[0] = Int32GetDatum(queries[i]);
+		pvalues[1] = Int32GetDatum(se_reader_create(stream->id, false, start, positions, complete,
+													npositions));
+		se_spi("INSERT INTO stream_engine.query_progress (query, reader) VALUES ($1, $2)",
+			   2, ptypes, pvalues, NULL, SPI_OK_INSERT);
+	}
+	se_spi("UPDATE stream_engine.stream SET home = $2 WHERE id = $1", 2, types, values, NULL,
+		   SPI_OK_UPDATE);
+	se_catalog_end(&scope);
+}
+
+/* Partitions that have stopped go on at "start"; the distance is counted as a gap. */
+static void
+reposition(SeStream *stream, const char *start)
+{
+	SePosition *positions;
+	bool	   *complete;
+	int64		nrecords;
+	int			npositions;
+	SeCatalogScope scope;
+	Oid			types[3] = {INT4OID, INT4OID, INT8OID};
+	Datum		values[3];
+
+	npositions = se_resolve_start(stream, start, RESOLVE_TIMEOUT_MS, &positions, &complete,
+								  &nrecords);
+	se_catalog_begin(&scope);
+	for (int i = 0; i < npositions; i++)
+	{
+		values[0] = Int32GetDatum(stream->id);
+		values[1] = Int32GetDatum(positions[i].partition);
+		values[2] = Int64GetDatum(positions[i].offset);
+		se_spi("UPDATE stream_engine.reader_partition p"
+			   " SET gaps = p.gaps + $3 - p.next_offset, next_offset = $3, problem = NULL,"
+			   " last_offset = NULL, last_timestamp = NULL, last_checksum = NULL"
+			   " FROM stream_engine.reader r WHERE r.id = p.reader AND r.stream = $1"
+			   " AND p.partition = $2 AND p.problem IS NOT NULL", 3, types, values, NULL,
+			   SPI_OK_UPDATE);
+	}
+	se_catalog_end(&scope);
+}
+
+Datum
+se_resume(PG_FUNCTION_ARGS)
+{
+	Target		target;
+	char	   *start;
+
+	if (PG_ARGISNULL(0))
+		PG_RETURN_VOID();
+	target = find_target(PG_GETARG_OID(0));
+	start = PG_ARGISNULL(1) ? NULL : se_check_start(text_to_cstring(PG_GETARG_TEXT_PP(1)));
+
+	if (target.query)
+	{
+		if (start != NULL)
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("a query resumes at its own position"),
+					 errhint("Leave out \"start\".")));
+		change("UPDATE stream_engine.query SET state = 'running', error = NULL,"
+			   " error_sqlstate = NULL, error_hint = NULL, error_partition = NULL,"
+			   " error_offset = NULL, error_at = NULL WHERE id = $1", target.query->id,
+			   SPI_OK_UPDATE);
+	}
+	else
+	{
+		if (!target.stream->at_home)
+		{
+			if (start == NULL)
+				ereport(ERROR,
+						(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						 errmsg("stream %s comes from another database and has no position here",
+								target.stream->name),
+						 errhint("Give one: stream_engine.resume(..., start => 'latest').")));
+			settle(target.stream, start);
+		}
+		else if (start != NULL)
+			reposition(target.stream, start);
+		change("UPDATE stream_engine.stream SET state = 'running', error = NULL,"
+			   " error_sqlstate = NULL, error_partition = NULL, error_offset = NULL,"
+			   " error_at = NULL WHERE id = $1", target.stream->id, SPI_OK_UPDATE);
+	}
+	fence(&target);
+	PG_RETURN_VOID();
+}
+
+Datum
+se_skip(PG_FUNCTION_ARGS)
+{
+	SeStream   *stream = find_stream(PG_GETARG_OID(0));
+	Target		target = {stream, NULL};
+	int32		partition = PG_GETARG_INT32(1);
+	int64		offset = PG_GETARG_INT64(2);
+	SeCatalogScope scope;
+	Oid			types[4] = {INT4OID, INT4OID, INT8OID, TEXTOID};
+	Datum		values[4];
+
+	values[0] = Int32GetDatum(stream->id);
+	values[1] = Int32GetDatum(partition);
+	values[2] = Int64GetDatum(offset);
+	values[3] = CStringGetTextDatum(GetUserNameFromId(GetUserId(), false));
+	se_catalog_begin(&scope);
+	if (se_spi("SELECT FROM stream_engine.reader_partition p JOIN stream_engine.reader r"
+			   " ON r.id = p.reader WHERE r.stream = $1 AND p.partition = $2"
+			   " AND p.next_offset <= $3 FOR UPDATE OF p", 3, types, values, NULL,
+			   SPI_OK_SELECT) == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("offset %lld of partition %d has been read already", (long long) offset,
+						partition)));
+	se_spi("INSERT INTO stream_engine.dead_letter (stream, partition, \"offset\", reason, message,"
+		   " seen_at) VALUES ($1, $2, $3, 'skipped', 'skipped by ' || $4,"
+		   " pg_catalog.clock_timestamp()) ON CONFLICT DO NOTHING", 4, types, values, NULL,
+		   SPI_OK_INSERT);
+	se_catalog_end(&scope);
+	fence(&target);
+	PG_RETURN_VOID();
+}
+
+static char *
+qualified(Oid relid)
+{
+	return quote_qualified_identifier(get_namespace_name(get_rel_namespace(relid)),
+									  get_rel_name(relid));
+}
+
+/* Drop a query's relations as the caller; the event trigger removes its rows. */
+static void
+drop_query(const SeQueryDef *query, bool keep_results)
+{
+	char	   *result = qualified(query->result);
+
+	SPI_connect();
+	/* the open table and the live view go with it */
+	se_run_utility(psprintf("DROP VIEW %s", qualified(query->batch_view)));
+	if (!keep_results)
+		se_run_utility(psprintf("DROP TABLE %s", result));
+	SPI_finish();
+}
+
+Datum
+se_drop_query(PG_FUNCTION_ARGS)
+{
+	drop_query(find_query(PG_GETARG_OID(0)), PG_GETARG_BOOL(1));
+	PG_RETURN_VOID();
+}
+
+Datum
+se_drop_stream(PG_FUNCTION_ARGS)
+{
+	SeStream   *stream = find_stream(PG_GETARG_OID(0));
+
+	if (PG_GETARG_BOOL(1))
+	{
+		SeCatalogScope scope;
+		Oid			type = INT4OID;
+		Datum		value = Int32GetDatum(stream->id);
+		int			n;
+		int32	   *ids;
+
+		se_catalog_begin(&scope);
+		se_spi("SELECT id FROM stream_engine.query WHERE stream = $1", 1, &type, &value, NULL,
+			   SPI_OK_SELECT);
+		n = (int) SPI_processed;
+		ids = MemoryContextAlloc(TopTransactionContext, sizeof(int32) * Max(n, 1));
+		for (int i = 0; i < n; i++)
+		{
+			bool		isnull;
+
+			ids[i] = DatumGetInt32(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1,
+												 &isnull));
+		}
+		se_catalog_end(&scope);
+		for (int i = 0; i < n; i++)
+		{
+			SeQueryDef *query = se_query_load(ids[i]);
+
+			se_check_owner(query->batch_view);
+			drop_query(query, false);
+		}
+	}
+	SPI_connect();
+	se_run_utility(psprintf("DROP FOREIGN TABLE %s", stream->name));
+	SPI_finish();
+	PG_RETURN_VOID();
+}
+
+Datum
+se_wake_sql(PG_FUNCTION_ARGS)
+{
+	if (se_shared != NULL)
+		se_wake_at_commit();
+	PG_RETURN_VOID();
+}

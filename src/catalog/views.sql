@@ -1,0 +1,278 @@
+/* ---- what there is and how it does ---- */
+
+/* A stream's or query's owner sees it, and who may read statistics does. */
+CREATE FUNCTION stream_engine.may_see(owner oid) RETURNS boolean
+	LANGUAGE sql STABLE
+	RETURN pg_catalog.pg_has_role(owner, 'USAGE') OR pg_catalog.pg_has_role('pg_read_all_stats', 'USAGE');
+COMMENT ON FUNCTION stream_engine.may_see(oid) IS 'whether the current user sees the streams, queries and statistics of an owner';
+
+CREATE FUNCTION stream_engine.stream_option(relation regclass, name text) RETURNS text
+	LANGUAGE sql STABLE
+	RETURN (SELECT o.option_value FROM pg_catalog.pg_foreign_table f,
+		LATERAL pg_catalog.pg_options_to_table(f.ftoptions) o
+		WHERE f.ftrelid = relation AND o.option_name = name);
+COMMENT ON FUNCTION stream_engine.stream_option(regclass, text) IS 'an option of a stream''s foreign table';
+
+CREATE VIEW stream_engine.streams WITH (security_barrier) AS
+	SELECT s.relation AS name,
+		pg_catalog.pg_get_userbyid(c.relowner) AS owner,
+		v.srvname AS server,
+		stream_engine.stream_option(s.relation, 'topic') AS topic,
+		CASE WHEN s.home <> stream_engine.home() THEN 'restored' ELSE s.state END AS state,
+		s.error, s.error_sqlstate, s.error_partition, s.error_offset, s.error_at,
+		CASE WHEN s.home <> stream_engine.home() THEN 'Call stream_engine.resume() with a start position.'
+			WHEN s.state = 'paused' THEN 'Call stream_engine.resume().'
+			WHEN s.state = 'error' THEN 'Mend the cause or call stream_engine.skip(), then stream_engine.resume().'
+		END AS hint,
+		stream_engine.stream_option(s.relation, 'event_time') AS event_time,
+		COALESCE(stream_engine.stream_option(s.relation, 'watermark_delay'), '5 seconds')::interval AS watermark_delay,
+		(SELECT count(*) FROM stream_engine.query q WHERE q.stream = s.id) AS queries,
+		s.created_at
+	FROM stream_engine.stream s
+	JOIN pg_catalog.pg_class c ON c.oid = s.relation
+	JOIN pg_catalog.pg_foreign_table f ON f.ftrelid = s.relation
+	JOIN pg_catalog.pg_foreign_server v ON v.oid = f.ftserver
+	WHERE stream_engine.may_see(c.relowner);
+COMMENT ON VIEW stream_engine.streams IS 'streams with their state and, if they have stopped, why';
+GRANT SELECT ON stream_engine.streams TO PUBLIC;
+
+CREATE VIEW stream_engine.stat_partitions WITH (security_barrier) AS
+	SELECT s.relation AS stream,
+		CASE WHEN r.head THEN NULL ELSE q.result END AS query,
+		p.partition, p.start_offset, p.next_offset, p.high_offset,
+		GREATEST(p.high_offset - p.next_offset, 0) AS lag,
+		p.max_event_time,
+		p.max_event_time - d.delay AS watermark,
+		p.idle,
+		NOT p.idle AND p.max_event_time =
+			min(p.max_event_time) FILTER (WHERE NOT p.idle) OVER (PARTITION BY p.reader) AS holds_watermark,
+		p.problem,
+		p.records, p.gaps, p.decoded, p.dead, p.future, p.tombstones, p.skipped,
+		r.committed_at, r.id AS reader
+	FROM stream_engine.reader_partition p
+	JOIN stream_engine.reader r ON r.id = p.reader
+	JOIN stream_engine.stream s ON s.id = r.stream
+	JOIN pg_catalog.pg_class c ON c.oid = s.relation
+	LEFT JOIN stream_engine.query_progress w ON w.reader = r.id
+	LEFT JOIN stream_engine.query q ON q.id = w.query
+	LEFT JOIN pg_catalog.pg_class qc ON qc.oid = q.batch_view,
+	LATERAL (SELECT COALESCE(stream_engine.stream_option(s.relation, 'watermark_delay'), '5 seconds')::interval AS delay) d
+	WHERE stream_engine.may_see(COALESCE(qc.relowner, c.relowner));
+COMMENT ON VIEW stream_engine.stat_partitions IS 'positions, lag, watermark and counters of each reader''s partitions; query is NULL for the stream''s own reader';
+GRANT SELECT ON stream_engine.stat_partitions TO PUBLIC;
+
+CREATE VIEW stream_engine.stat_queries WITH (security_barrier) AS
+	SELECT q.result AS query, s.relation AS stream,
+		r.watermark, w.closed_through, NULLIF(w.complete_from, '-infinity') AS complete_from,
+		k.decoded, t.counted, t.filtered, t.late, t.late_assignments, t.before_start, t.failed,
+		w.windows_closed, w.windows_incomplete, w.rows_out, w.emitted_at,
+		(SELECT count(DISTINCT (l.slice_start, l.slice_end)) FROM stream_engine.state_log l WHERE l.query = q.id) AS open_slices,
+		(SELECT COALESCE(sum(pg_catalog.octet_length(l.payload)), 0) FROM stream_engine.state_log l WHERE l.query = q.id) AS state_bytes,
+		r.seq AS commits, r.committed_at
+	FROM stream_engine.query q
+	JOIN pg_catalog.pg_class c ON c.oid = q.batch_view
+	JOIN stream_engine.stream s ON s.id = q.stream
+	LEFT JOIN stream_engine.query_progress w ON w.query = q.id
+	LEFT JOIN stream_engine.reader r ON r.id = w.reader
+	LEFT JOIN LATERAL (SELECT sum(counted)::bigint AS counted, sum(filtered)::bigint AS filtered,
+			sum(late)::bigint AS late, sum(late_assignments)::bigint AS late_assignments,
+			sum(before_start)::bigint AS before_start, sum(failed)::bigint AS failed
+		FROM stream_engine.query_partition WHERE query = q.id) t ON true
+	LEFT JOIN LATERAL (SELECT sum(p.decoded)::bigint AS decoded
+		FROM stream_engine.reader_partition p WHERE p.reader = r.id) k ON true
+	WHERE stream_engine.may_see(c.relowner);
+COMMENT ON VIEW stream_engine.stat_queries IS 'watermark, counters and state of each query; decoded = counted + filtered + late + before_start + failed';
+GRANT SELECT ON stream_engine.stat_queries TO PUBLIC;
+
+CREATE VIEW stream_engine.queries WITH (security_barrier) AS
+	SELECT q.result AS name, s.relation AS stream,
+		pg_catalog.pg_get_userbyid(c.relowner) AS owner,
+		CASE WHEN s.home <> stream_engine.home() THEN 'restored'
+			WHEN q.state = 'running' AND s.state <> 'running' THEN s.state ELSE q.state END AS state,
+		CASE WHEN (SELECT sum(GREATEST(p.high_offset - p.next_offset, 0)) FROM stream_engine.reader_partition p
+				WHERE p.reader = w.reader) < 10000 THEN 'live' ELSE 'backfill' END AS phase,
+		COALESCE(q.error, s.error) AS error,
+		COALESCE(q.error_sqlstate, s.error_sqlstate) AS error_sqlstate,
+		q.error_hint AS hint,
+		COALESCE(q.error_partition, s.error_partition) AS error_partition,
+		COALESCE(q.error_offset, s.error_offset) AS error_offset,
+		COALESCE(q.error_at, s.error_at) AS error_at,
+		q.late, q.start, q.batch_view, q.live_view,
+		pg_catalog.pg_get_viewdef(q.batch_view::oid) AS definition,
+		q.created_at
+	FROM stream_engine.query q
+	JOIN pg_catalog.pg_class c ON c.oid = q.batch_view
+	JOIN stream_engine.stream s ON s.id = q.stream
+	LEFT JOIN stream_engine.query_progress w ON w.query = q.id
+	WHERE stream_engine.may_see(c.relowner);
+COMMENT ON VIEW stream_engine.queries IS 'queries with their state, definition and, if they have stopped, why';
+GRANT SELECT ON stream_engine.queries TO PUBLIC;
+
+CREATE VIEW stream_engine.progress WITH (security_barrier) AS
+	SELECT q.name AS query, q.state, q.phase,
+		t.watermark,
+		pg_catalog.sum(p.lag)::bigint AS lag,
+		pg_catalog.sum(p.records)::bigint AS records,
+		t.counted, t.late, pg_catalog.sum(p.dead + p.future)::bigint AS dead,
+		t.windows_closed AS windows, t.rows_out AS rows,
+		pg_catalog.string_agg(p.partition::text, ',' ORDER BY p.partition) FILTER (WHERE p.holds_watermark) AS held_by,
+		pg_catalog.date_trunc('milliseconds', pg_catalog.clock_timestamp() - t.committed_at) AS since_commit
+	FROM stream_engine.queries q
+	JOIN stream_engine.stat_queries t ON t.query = q.name
+	LEFT JOIN stream_engine.stat_partitions p ON p.query = q.name
+	GROUP BY q.name, q.state, q.phase, t.watermark, t.counted, t.late, t.windows_closed, t.rows_out, t.committed_at;
+COMMENT ON VIEW stream_engine.progress IS 'one line a query, made for \watch';
+GRANT SELECT ON stream_engine.progress TO PUBLIC;
+
+/* Bytes as text where they are text in this database's encoding, else NULL. */
+CREATE FUNCTION stream_engine.readable(bytes bytea) RETURNS text
+	LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'se_readable';
+COMMENT ON FUNCTION stream_engine.readable(bytea) IS 'bytes as text, NULL if they are not valid UTF-8';
+
+CREATE VIEW stream_engine.late_events WITH (security_barrier) AS
+	SELECT q.result AS query, l.partition, l."offset", l.event_time, l.watermark, l.windows,
+		l.kafka_timestamp, l.key, stream_engine.readable(l.payload) AS record, l.payload, l.seen_at
+	FROM stream_engine.late_event l
+	JOIN stream_engine.query q ON q.id = l.query
+	JOIN pg_catalog.pg_class c ON c.oid = q.batch_view
+	WHERE pg_catalog.pg_has_role(c.relowner, 'USAGE');
+COMMENT ON VIEW stream_engine.late_events IS 'records that came after all their windows had closed; owners see their own';
+GRANT SELECT ON stream_engine.late_events TO PUBLIC;
+
+CREATE VIEW stream_engine.dead_letters WITH (security_barrier) AS
+	SELECT s.relation AS stream, d.partition, d."offset", d.reason, d.sqlstate, d.message, d.column_name,
+		d.kafka_timestamp, d.key, stream_engine.readable(d.payload) AS record, d.payload, d.seen_at
+	FROM stream_engine.dead_letter d
+	JOIN stream_engine.stream s ON s.id = d.stream
+	JOIN pg_catalog.pg_class c ON c.oid = s.relation
+	WHERE pg_catalog.pg_has_role(c.relowner, 'USAGE');
+COMMENT ON VIEW stream_engine.dead_letters IS 'records that could not be used, with their bytes and the reason; owners see their own';
+GRANT SELECT ON stream_engine.dead_letters TO PUBLIC;
+
+CREATE FUNCTION stream_engine.why(query regclass, OUT finding text, OUT detail text, OUT hint text)
+	RETURNS SETOF record
+	LANGUAGE plpgsql STABLE AS $$
+DECLARE
+	q record;
+	t record;
+	p record;
+	next_end timestamptz;
+	delay interval;
+	idle_timeout interval;
+	n bigint;
+BEGIN
+	SELECT * INTO q FROM stream_engine.queries v WHERE v.name = why.query;
+	IF NOT FOUND THEN
+		RAISE EXCEPTION USING ERRCODE = 'undefined_object',
+			MESSAGE = pg_catalog.format('"%s" is not a query of yours', why.query),
+			HINT = 'A query is named by its result table; see the view stream_engine.queries.';
+	END IF;
+	SELECT * INTO t FROM stream_engine.stat_queries v WHERE v.query = why.query;
+	delay := COALESCE(stream_engine.stream_option(q.stream, 'watermark_delay'), '5 seconds')::interval;
+	idle_timeout := COALESCE(stream_engine.stream_option(q.stream, 'idle_timeout'), '30 seconds')::interval;
+
+	IF q.state <> 'running' THEN
+		finding := pg_catalog.format('the query is in state %s', q.state);
+		detail := pg_catalog.concat(q.error, CASE WHEN q.error_offset IS NOT NULL THEN
+			pg_catalog.format(' (partition %s, offset %s)', q.error_partition, q.error_offset) END);
+		hint := COALESCE(q.hint, 'Call stream_engine.resume() when the cause is mended.');
+		RETURN NEXT;
+	END IF;
+
+	IF pg_catalog.current_setting('stream_engine.enabled', true) = 'off' THEN
+		finding := 'the engine is switched off';
+		detail := 'stream_engine.enabled is off';
+		hint := 'ALTER SYSTEM SET stream_engine.enabled = on, then SELECT pg_reload_conf().';
+		RETURN NEXT;
+	END IF;
+
+	FOR p IN SELECT * FROM stream_engine.stat_workers w WHERE w.reader =
+		(SELECT v.reader FROM stream_engine.stat_partitions v WHERE v.query = why.query LIMIT 1) AND w.message <> ''
+	LOOP
+		finding := 'the worker has a problem';
+		detail := p.message;
+		hint := 'It tries again by itself; the server log tells more.';
+		RETURN NEXT;
+	END LOOP;
+	IF q.state = 'running' AND NOT EXISTS (SELECT FROM stream_engine.stat_workers w WHERE w.pid IS NOT NULL AND w.reader =
+		(SELECT r.reader FROM stream_engine.query_reader(why.query) r))
+	THEN
+		finding := 'no worker is running for the query';
+		detail := NULL;
+		hint := 'Check shared_preload_libraries and max_worker_processes, and the server log.';
+		RETURN NEXT;
+	END IF;
+
+	FOR p IN SELECT * FROM stream_engine.stat_partitions v WHERE v.query = why.query AND v.problem IS NOT NULL
+	LOOP
+		finding := pg_catalog.format('partition %s has stopped', p.partition);
+		detail := p.problem;
+		hint := pg_catalog.format('Decide where to go on: SELECT stream_engine.resume(%L, start => ''earliest'') or ''latest''.', q.stream);
+		RETURN NEXT;
+	END LOOP;
+
+	IF t.decoded IS NULL OR t.decoded = 0 THEN
+		SELECT pg_catalog.sum(v.records) INTO n FROM stream_engine.stat_partitions v WHERE v.query = why.query;
+		IF COALESCE(n, 0) = 0 THEN
+			finding := 'no record has been read';
+			detail := pg_catalog.format('the query started at %s', q.start);
+			hint := 'Is anything written to the topic? SELECT * FROM the stream reads it directly.';
+		ELSE
+			finding := 'no record could be used';
+			detail := pg_catalog.format('%s records were read, none was good', n);
+			hint := 'SELECT * FROM stream_engine.dead_letters tells why.';
+		END IF;
+		RETURN NEXT;
+		RETURN;
+	END IF;
+
+	/* the window that comes next, and who holds it up */
+	next_end := stream_engine.next_window_end(why.query);
+	FOR p IN SELECT v.*, w.least FROM stream_engine.stat_partitions v,
+		LATERAL (SELECT pg_catalog.min(x.max_event_time) AS least FROM stream_engine.stat_partitions x
+			WHERE x.query = why.query AND NOT x.idle) w
+		WHERE v.query = why.query AND NOT v.idle AND v.max_event_time = w.least
+	LOOP
+		IF p.max_event_time = '-infinity' THEN
+			finding := pg_catalog.format('partition %s has had no record and holds the watermark', p.partition);
+			detail := pg_catalog.format('it is left out once it has been quiet for %s at its end', idle_timeout);
+			hint := 'Lower idle_timeout if partitions may stay empty.';
+			RETURN NEXT;
+		ELSIF next_end IS NOT NULL THEN
+			finding := pg_catalog.format('partition %s holds the watermark at %s', p.partition, t.watermark);
+			detail := pg_catalog.format('the next window closes when the watermark reaches %s: this partition needs a record with event time %s or later (watermark_delay is %s)',
+				next_end, next_end + delay, delay);
+			hint := CASE WHEN p.lag > 0 THEN pg_catalog.format('%s records of it are still to be read.', p.lag)
+				ELSE pg_catalog.format('It has been read to its end; it is left out after %s without a record.', idle_timeout) END;
+			RETURN NEXT;
+		END IF;
+	END LOOP;
+	IF NOT EXISTS (SELECT FROM stream_engine.stat_partitions v WHERE v.query = why.query AND NOT v.idle) THEN
+		finding := 'all partitions are idle';
+		detail := pg_catalog.format('the watermark stands at %s, the next window ends at %s', t.watermark, COALESCE(next_end::text, '(none is open)'));
+		hint := CASE WHEN next_end IS NULL THEN 'There is nothing to close.'
+			ELSE pg_catalog.format('A record with event time %s or later closes it.', next_end + delay) END;
+		RETURN NEXT;
+	END IF;
+
+	IF next_end IS NULL AND t.windows_closed = 0 THEN
+		finding := 'no window has been opened';
+		detail := pg_catalog.format('of %s records %s were filtered by WHERE, %s came late, %s belong to windows that began before the query', t.decoded, t.filtered, t.late, t.before_start);
+		hint := CASE WHEN t.late > 0 THEN 'SELECT * FROM stream_engine.late_events; a larger watermark_delay lets them in.'
+			WHEN t.before_start > 0 THEN 'The first complete window comes soon; emit_partial => true emits partial ones.'
+			ELSE 'Check the WHERE clause.' END;
+		RETURN NEXT;
+	ELSIF t.late > 0 THEN
+		finding := pg_catalog.format('%s records came too late', t.late);
+		detail := 'their windows had closed';
+		hint := 'SELECT * FROM stream_engine.late_events; a larger watermark_delay lets them in.';
+		RETURN NEXT;
+	END IF;
+	IF t.windows_incomplete > 0 THEN
+		finding := pg_catalog.format('%s windows began before the query and were not emitted', t.windows_incomplete);
+		detail := pg_catalog.format('windows from %s on are complete', t.complete_from);
+		hint := 'Start the query at ''earliest'', or with emit_partial => true.';
+		RETURN NEXT;
+	END IF;
+END $$;
+COMMENT ON FUNCTION stream_engine.why(regclass) IS '"nothing comes out": what the query waits for, who holds the watermark, what to do';

@@ -1,0 +1,421 @@
+/*
+ * open_fdw.c
+ *	  The foreign table <query>_open: a scan computes the windows that are open.
+ *
+ * NOTES
+ *	  A foreign table and not a function, so that the privileges of the views over
+ *	  it hold: a function in a view would be callable by whoever may read the view.
+ *
+ *	  The scan reads the state log and the query's progress under the
+ *	  statement's snapshot, the one under which the result table is read in the
+ *	  same statement; a window is therefore seen exactly once, closed or open,
+ *	  whatever commits meanwhile.  Which query a table shows is looked up by the
+ *	  table's own oid, so that a table of somebody else's making shows nothing.
+ *
+ *	  The finishing expressions run as the query's owner.  A caller who is subject
+ *	  to row security on the result table is refused: policies speak of rows that
+ *	  are in the table.
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "catalog/pg_type.h"
+#include "commands/explain.h"
+#include "executor/spi.h"
+#include "fmgr.h"
+#include "foreign/fdwapi.h"
+#include "miscadmin.h"
+#include "optimizer/pathnode.h"
+#include "optimizer/planmain.h"
+#include "optimizer/restrictinfo.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+#include "utils/rls.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+#include "compat/compat.h"
+#include "engine/engine.h"
+#include "reader.h"
+
+PG_FUNCTION_INFO_V1(se_open_fdw_handler);
+PG_FUNCTION_INFO_V1(se_open_fdw_validator);
+PG_FUNCTION_INFO_V1(se_next_window_end);
+
+#define BUFFERED_ROWS 256
+
+typedef struct OpenWindow
+{
+	SeWindowBounds bounds;
+	int			first;			/* slices of it */
+	int			last;
+} OpenWindow;
+
+typedef struct OpenScan
+{
+	SeQueryDef *def;
+	SeQueryPlan *plan;
+	SeGroupLayout *layout;
+	SeQueryFinish *finish;
+	MemoryContext context;
+	MemoryContext window_context;
+	SeWindowBounds *slices;		/* with state */
+	int			nslices;
+	int			capacity;
+	OpenWindow *windows;
+	int			nwindows;
+	int			next_window;
+	/* of the window being returned */
+	SeMemtable *table;
+	int64		position;
+	Datum	   *group_values;
+	bool	   *group_nulls;
+	Datum	   *values;
+	bool	   *nulls;
+	/* rows computed ahead, for switching to the owner costs more than a row */
+	MemoryContext buffer;
+	HeapTuple	rows[BUFFERED_ROWS];
+	int			nrows;
+	int			next_row;
+} OpenScan;
+
+static void
+get_size(PlannerInfo *root, RelOptInfo *rel, Oid relid)
+{
+	rel->rows = 1000;
+}
+
+static void
+get_paths(PlannerInfo *root, RelOptInfo *rel, Oid relid)
+{
+	add_path(rel, (Path *) se_create_foreignscan_path(root, rel, rel->rows, 10, 10 + rel->rows, NULL));
+}
+
+static ForeignScan *
+get_plan(PlannerInfo *root, RelOptInfo *rel, Oid relid, ForeignPath *path, List *tlist,
+		 List *clauses, Plan *outer_plan)
+{
+	return make_foreignscan(tlist, extract_actual_clauses(clauses, false), rel->relid, NIL, NIL,
+							NIL, NIL, outer_plan);
+}
+
+static void
+note_slice(void *arg, TimestampTz start, TimestampTz end, int nruns, int64 entries, int64 largest)
+{
+	OpenScan   *scan = arg;
+
+	if (scan->nslices == scan->capacity)
+	{
+		scan->capacity = Max(scan->capacity * 2, 64);
+		scan->slices = scan->slices ?
+			repalloc(scan->slices, sizeof(SeWindowBounds) * scan->capacity) :
+			palloc(sizeof(SeWindowBounds) * scan->capacity);
+	}
+	scan->slices[scan->nslices].start = start;
+	scan->slices[scan->nslices++].end = end;
+}
+
+static int
+compare_windows(const void *a, const void *b)
+{
+	const OpenWindow *x = a;
+	const OpenWindow *y = b;
+
+	if (x->bounds.end != y->bounds.end)
+		return x->bounds.end < y->bounds.end ? -1 : 1;
+	return x->bounds.start < y->bounds.start ? -1 : x->bounds.start > y->bounds.start ? 1 : 0;
+}
+
+/* The open windows that have state, each with its slices. */
+static void
+find_windows(OpenScan *scan)
+{
+	int			capacity = 64;
+	int			n = 0;
+	int			distinct = 0;
+	OpenWindow *windows = palloc0(sizeof(OpenWindow) * capacity);
+
+	for (int i = 0; i < scan->nslices; i++)
+	{
+		SeWindowIterator iterator;
+		SeWindowBounds window;
+
+		se_window_iterate(&iterator, &scan->plan->window, scan->slices[i].start,
+						  scan->slices[i].end, NULL);
+		while (se_window_next(&iterator, &window))
+		{
+			if (window.end <= scan->def->closed_through ||
+				(window.start < scan->def->complete_from && !scan->def->emit_partial))
+				continue;
+			if (n == capacity)
+				windows = repalloc(windows, sizeof(OpenWindow) * (capacity *= 2));
+			windows[n++].bounds = window;
+		}
+	}
+	qsort(windows, n, sizeof(OpenWindow), compare_windows);
+	for (int i = 0; i < n; i++)
+		if (i == 0 || compare_windows(&windows[i], &windows[distinct - 1]) != 0)
+			windows[distinct++] = windows[i];
+	for (int i = 0; i < distinct; i++)
+	{
+		int			first = 0;
+
+		while (first < scan->nslices && scan->slices[first].start < windows[i].bounds.start)
+			first++;
+		windows[i].first = first;
+		while (first < scan->nslices && scan->slices[first].end <= windows[i].bounds.end)
+			first++;
+		windows[i].last = first;
+	}
+	scan->windows = windows;
+	scan->nwindows = distinct;
+}
+
+static void
+begin_scan(ForeignScanState *node, int eflags)
+{
+	Relation	relation = node->ss.ss_currentRelation;
+	OpenScan   *scan;
+	SeStateLog *log;
+	SeKeySpec	keys[SE_MAX_KEYS];
+	Aggref	  **aggs;
+	SeUserScope scope;
+
+	if (eflags & EXEC_FLAG_EXPLAIN_ONLY)
+		return;
+	scan = palloc0(sizeof(OpenScan));
+	node->fdw_state = scan;
+	scan->context = node->ss.ps.state->es_query_cxt;
+	scan->def = se_query_by_open_table(RelationGetRelid(relation));
+	if (scan->def == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
+				 errmsg("foreign table \"%s\" does not belong to a query",
+						RelationGetRelationName(relation)),
+				 errhint("Tables of open windows are made by stream_engine.create_query().")));
+	if (check_enable_rls(scan->def->result, InvalidOid, true) == RLS_ENABLED)
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("row security on %s hides its open windows", scan->def->name),
+				 errhint("Read the result table itself.")));
+	scan->plan = se_query_plan_of_view(scan->def->batch_view);
+	for (int i = 0; i < scan->plan->nkeys; i++)
+		keys[i] = scan->plan->keys[i].spec;
+	aggs = palloc(sizeof(Aggref *) * Max(scan->plan->naggs, 1));
+	for (int i = 0; i < scan->plan->naggs; i++)
+		aggs[i] = scan->plan->aggs[i].aggref;
+	scan->layout = se_layout_create(scan->plan->nkeys, keys, scan->plan->naggs, aggs,
+									scan->context);
+	se_user_begin(&scope, scan->def->owner, scan->def->settings);
+	scan->finish = se_finish_create(scan->plan, scan->context);
+	se_user_end(&scope);
+	scan->window_context = AllocSetContextCreate(scan->context, "stream_engine open window",
+												 ALLOCSET_DEFAULT_SIZES);
+	scan->buffer = AllocSetContextCreate(scan->context, "stream_engine open rows",
+										 ALLOCSET_DEFAULT_SIZES);
+	scan->group_values = palloc(sizeof(Datum) * (2 + scan->plan->nkeys + scan->plan->naggs));
+	scan->group_nulls = palloc0(sizeof(bool) * (2 + scan->plan->nkeys + scan->plan->naggs));
+	scan->values = palloc(sizeof(Datum) * scan->plan->output_desc->natts);
+	scan->nulls = palloc(sizeof(bool) * scan->plan->output_desc->natts);
+
+	if (scan->def->has_stamp && (uint32) scan->def->state_stamp != se_layout_stamp(scan->layout))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("the state of query %s was written in another format", scan->def->name)));
+	log = se_state_log_open(false);
+	se_state_log_slices(log, scan->def->id, note_slice, scan);
+	se_state_log_close(log);
+	find_windows(scan);
+}
+
+static void
+merge_chunk(void *arg, const char *bytes, Size size)
+{
+	se_memtable_merge(arg, bytes, size, 0, PG_UINT32_MAX);
+}
+
+static bool
+next_window(OpenScan *scan)
+{
+	OpenWindow *window;
+	SeStateLog *log;
+
+	if (scan->next_window >= scan->nwindows)
+		return false;
+	if (scan->table != NULL)
+		se_memtable_free(scan->table);
+	MemoryContextReset(scan->window_context);
+	window = &scan->windows[scan->next_window++];
+	scan->table = se_memtable_create(scan->layout, scan->window_context, 64);
+	scan->position = 0;
+	log = se_state_log_open(false);
+	for (int i = window->first; i < window->last; i++)
+		se_state_log_read(log, scan->def->id, scan->slices[i].start, scan->slices[i].end, 0,
+						  PG_UINT32_MAX, merge_chunk, scan->table);
+	se_state_log_close(log);
+	scan->group_values[0] = TimestampTzGetDatum(window->bounds.start);
+	scan->group_values[1] = TimestampTzGetDatum(window->bounds.end);
+	return true;
+}
+
+/* The next group that HAVING lets pass; false at the end. */
+static bool
+next_row(OpenScan *scan)
+{
+	const SeQueryPlan *plan = scan->plan;
+
+	for (;;)
+	{
+		SeGroup    *group = scan->table ? se_memtable_next(scan->table, &scan->position) : NULL;
+
+		if (group == NULL)
+		{
+			if (!next_window(scan))
+				return false;
+			continue;
+		}
+		for (int key = 0; key < plan->nkeys; key++)
+			scan->group_values[2 + key] = se_group_key(scan->table, group, key,
+													   &scan->group_nulls[2 + key]);
+		for (int agg = 0; agg < plan->naggs; agg++)
+		{
+			int			column = 2 + plan->nkeys + agg;
+
+			scan->group_values[column] = se_group_result(scan->table, group, agg,
+														 &scan->group_nulls[column]);
+		}
+		if (se_finish_row(scan->finish, scan->group_values, scan->group_nulls, scan->values,
+						  scan->nulls))
+			return true;
+	}
+}
+
+/* Compute up to BUFFERED_ROWS rows as the query's owner. */
+static void
+fill_buffer(OpenScan *scan, TupleDesc desc)
+{
+	Datum	   *values;
+	bool	   *nulls;
+	SeUserScope scope;
+	MemoryContext old;
+
+	MemoryContextReset(scan->buffer);
+	old = MemoryContextSwitchTo(scan->buffer);
+	values = palloc0(sizeof(Datum) * desc->natts);
+	nulls = palloc(sizeof(bool) * desc->natts);
+	memset(nulls, true, sizeof(bool) * desc->natts);
+	nulls[0] = nulls[1] = false;
+	scan->nrows = scan->next_row = 0;
+	se_user_begin(&scope, scan->def->owner, scan->def->settings);
+	while (scan->nrows < BUFFERED_ROWS && next_row(scan))
+	{
+		values[0] = scan->group_values[0];
+		values[1] = scan->group_values[1];
+		for (int i = 0; i < scan->plan->output_desc->natts && i + 2 < desc->natts; i++)
+		{
+			values[i + 2] = scan->values[i];
+			nulls[i + 2] = scan->nulls[i];
+		}
+		scan->rows[scan->nrows++] = heap_form_tuple(desc, values, nulls);
+		se_finish_reset(scan->finish);
+	}
+	se_user_end(&scope);
+	MemoryContextSwitchTo(old);
+}
+
+static TupleTableSlot *
+iterate_scan(ForeignScanState *node)
+{
+	OpenScan   *scan = node->fdw_state;
+	TupleTableSlot *slot = node->ss.ss_ScanTupleSlot;
+
+	ExecClearTuple(slot);
+	CHECK_FOR_INTERRUPTS();
+	if (scan->next_row == scan->nrows)
+		fill_buffer(scan, slot->tts_tupleDescriptor);
+	if (scan->next_row < scan->nrows)
+		ExecForceStoreHeapTuple(scan->rows[scan->next_row++], slot, false);
+	return slot;
+}
+
+static void
+rescan(ForeignScanState *node)
+{
+	OpenScan   *scan = node->fdw_state;
+
+	scan->next_window = 0;
+	scan->nrows = scan->next_row = 0;
+	if (scan->table != NULL)
+		se_memtable_free(scan->table);
+	scan->table = NULL;
+}
+
+static void
+end_scan(ForeignScanState *node)
+{
+	OpenScan   *scan = node->fdw_state;
+
+	if (scan != NULL && scan->table != NULL)
+		se_memtable_free(scan->table);
+}
+
+Datum
+se_open_fdw_handler(PG_FUNCTION_ARGS)
+{
+	FdwRoutine *routine = makeNode(FdwRoutine);
+
+	routine->GetForeignRelSize = get_size;
+	routine->GetForeignPaths = get_paths;
+	routine->GetForeignPlan = get_plan;
+	routine->BeginForeignScan = begin_scan;
+	routine->IterateForeignScan = iterate_scan;
+	routine->ReScanForeignScan = rescan;
+	routine->EndForeignScan = end_scan;
+	PG_RETURN_POINTER(routine);
+}
+
+/* There are no options: what a table shows is found by the table's oid. */
+Datum
+se_open_fdw_validator(PG_FUNCTION_ARGS)
+{
+	if (DatumGetArrayTypeP(PG_GETARG_DATUM(0)) != NULL &&
+		ArrayGetNItems(ARR_NDIM(DatumGetArrayTypeP(PG_GETARG_DATUM(0))),
+					   ARR_DIMS(DatumGetArrayTypeP(PG_GETARG_DATUM(0)))) > 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_FDW_INVALID_OPTION_NAME),
+				 errmsg("wrapper \"stream_engine_state\" has no options")));
+	PG_RETURN_VOID();
+}
+
+/* The end of the open window that closes first. */
+Datum
+se_next_window_end(PG_FUNCTION_ARGS)
+{
+	OpenScan	scan = {0};
+	SeStateLog *log;
+	SeCatalogScope scope;
+	Oid			type = OIDOID;
+	Datum		key = PG_GETARG_DATUM(0);
+	int32		id = 0;
+	bool		isnull;
+
+	se_catalog_begin(&scope);
+	if (se_spi("SELECT id FROM stream_engine.query WHERE result = $1", 1, &type, &key, NULL,
+			   SPI_OK_SELECT) == 1)
+		id = DatumGetInt32(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
+	se_catalog_end(&scope);
+	if (id == 0)
+		PG_RETURN_NULL();
+	scan.def = se_query_load(id);
+	scan.plan = se_query_plan_of_view(scan.def->batch_view);
+	log = se_state_log_open(false);
+	se_state_log_slices(log, id, note_slice, &scan);
+	se_state_log_close(log);
+	find_windows(&scan);
+	if (scan.nwindows == 0)
+		PG_RETURN_NULL();
+	PG_RETURN_TIMESTAMPTZ(scan.windows[0].bounds.end);
+}

@@ -1,0 +1,847 @@
+/*
+ * reader.c
+ *	  The worker of a reader: load the definition, wait, drain, commit.
+ *
+ * NOTES
+ *	  The loop waits for the source's descriptor, the latch, or the next deadline
+ *	  (commit, idle partition).  It commits at once when the watermark has passed
+ *	  the end of an open window, at most every CATCH_UP_COMMIT_MS while it is
+ *	  behind; otherwise after an interval that grows with the state log's rate.
+ *
+ *	  Errors have three destinations.  What user code or the result table raises
+ *	  for a query sets that query aside (state error, with position and hint) and
+ *	  the others go on.  What the source raises while it is asked something is
+ *	  shown and tried again, for ever.  All else ends the process, and the
+ *	  manager starts it again later; committed state is never in danger.
+ *
+ *	  A session that changes a definition raises the reader's generation and wakes
+ *	  us; the fence in the commit notices it even when the wake-up is lost.
+ */
+#include "postgres.h"
+
+#include "access/table.h"
+#include "access/xact.h"
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "rewrite/rewriteHandler.h"
+#include "storage/ipc.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/inval.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+#include "compat/compat.h"
+#include "engine/engine.h"
+#include "reader.h"
+
+#define CATCH_UP_COMMIT_MS 100
+#define DISCOVER_INTERVAL_MS 30000
+#define ASK_TIMEOUT_MS 5000
+#define IDLE_WAIT_MS 5000
+#define CHECK_DEFINITION_MS 200
+#define MAX_BACKOFF_MS 30000
+
+/* A cycle is committed early when its memtables and rows are this large. */
+#define CYCLE_MEMORY (64 * 1024 * 1024)
+
+typedef enum Outcome
+{
+	OUTCOME_LEAVE,
+	OUTCOME_RELOAD
+} Outcome;
+
+static int32 my_reader;
+static Reader *current;			/* for the exit callback and error context */
+static ReaderQuery *loading;	/* query whose definition is being compiled */
+static bool relations_changed;
+
+/* ---- errors ---- */
+
+static int
+blamed_row(void)
+{
+	return se_eval_error_row >= 0 ? se_eval_error_row : se_state_error_row;
+}
+
+static void
+error_context(void *arg)
+{
+	Reader	   *reader = current;
+
+	if (reader == NULL || reader->stream == NULL)
+		return;
+	if (se_blame.query != NULL)
+		errcontext("query %s", se_blame.query->def->name);
+	if (se_blame.records != NULL && blamed_row() >= 0)
+		errcontext("stream %s, partition %d, offset %lld", reader->stream->name,
+				   se_blame.records[blamed_row()].partition,
+				   (long long) se_blame.records[blamed_row()].offset);
+	else
+		errcontext("stream %s", reader->stream->name);
+}
+
+/* Whether an error is the doing of a query, so that trying again is in vain. */
+static bool
+is_querys_fault(int sqlstate)
+{
+	switch (ERRCODE_TO_CATEGORY(sqlstate))
+	{
+		case ERRCODE_INSUFFICIENT_RESOURCES:
+		case ERRCODE_OPERATOR_INTERVENTION:
+		case ERRCODE_SYSTEM_ERROR:
+		case ERRCODE_TRANSACTION_ROLLBACK:
+		case ERRCODE_CONNECTION_EXCEPTION:
+		case ERRCODE_INTERNAL_ERROR:
+			return false;
+	}
+	return sqlstate != ERRCODE_LOCK_NOT_AVAILABLE && sqlstate != ERRCODE_DATA_CORRUPTED;
+}
+
+/* Set a query aside, in a transaction of its own. */
+static void
+set_query_error(int32 query, const ErrorData *error, int32 partition, int64 offset)
+{
+	SeCatalogScope scope;
+	Oid			types[6] = {INT4OID, TEXTOID, TEXTOID, TEXTOID, INT4OID, INT8OID};
+	Datum		values[6];
+	char		nulls[] = "      ";
+
+	if (!se_worker_begin())
+		return;
+	PushActiveSnapshot(GetTransactionSnapshot());
+	values[0] = Int32GetDatum(query);
+	values[1] = CStringGetTextDatum(error->message);
+	values[2] = CStringGetTextDatum(unpack_sql_state(error->sqlerrcode));
+	values[3] = CStringGetTextDatum(error->hint ? error->hint :
+									"Mend the cause, then call stream_engine.resume().");
+	values[4] = Int32GetDatum(partition);
+	values[5] = Int64GetDatum(offset);
+	if (offset < 0)
+		nulls[4] = nulls[5] = 'n';
+	se_catalog_begin(&scope);
+	se_spi("UPDATE stream_engine.query SET state = 'error', error = $2, error_sqlstate = $3,"
+		   " error_hint = $4, error_partition = $5, error_offset = $6,"
+		   " error_at = pg_catalog.clock_timestamp() WHERE id = $1",
+		   6, types, values, nulls, SPI_OK_UPDATE);
+	se_catalog_end(&scope);
+	PopActiveSnapshot();
+	se_worker_commit();
+	se_progress_broadcast();
+}
+
+/* on_error => 'pause': the stream stops in front of a record. */
+static void
+set_stream_error(Reader *reader)
+{
+	SeCatalogScope scope;
+	Oid			types[5] = {INT4OID, TEXTOID, TEXTOID, INT4OID, INT8OID};
+	Datum		values[5];
+
+	if (!se_worker_begin())
+		return;
+	PushActiveSnapshot(GetTransactionSnapshot());
+	values[0] = Int32GetDatum(reader->stream->id);
+	values[1] = CStringGetTextDatum(reader->pause_message);
+	values[2] = CStringGetTextDatum(reader->pause_sqlstate);
+	values[3] = Int32GetDatum(reader->pause_partition);
+	values[4] = Int64GetDatum(reader->pause_offset);
+	se_catalog_begin(&scope);
+	se_spi("UPDATE stream_engine.stream SET state = 'error', error = $2, error_sqlstate = $3,"
+		   " error_partition = $4, error_offset = $5, error_at = pg_catalog.clock_timestamp()"
+		   " WHERE id = $1 AND state = 'running'", 5, types, values, NULL, SPI_OK_UPDATE);
+	se_catalog_end(&scope);
+	se_wake_at_commit();
+	PopActiveSnapshot();
+	se_worker_commit();
+	ereport(LOG,
+			(errmsg("stream %s stops before offset %lld of partition %d: %s", reader->stream->name,
+					(long long) reader->pause_offset, reader->pause_partition,
+					reader->pause_message)));
+	se_progress_broadcast();
+}
+
+/* ---- loading ---- */
+
+static void
+relation_invalidated(Datum arg, Oid relid)
+{
+	if (current == NULL || current->stream == NULL)
+		return;
+	if (relid == InvalidOid || relid == current->stream->relid)
+		relations_changed = true;
+	for (int i = 0; i < current->nqueries; i++)
+	{
+		const SeQueryDef *def = current->queries[i].def;
+
+		if (def != NULL && (relid == def->batch_view || relid == def->result))
+			relations_changed = true;
+	}
+}
+
+static void
+load_slice(void *arg, TimestampTz start, TimestampTz end, int nruns, int64 entries, int64 largest)
+{
+	OpenSlice  *slice = se_slice_get(arg, start, end);
+
+	slice->nruns = nruns;
+	slice->entries = entries;
+	slice->largest = largest;
+}
+
+/* The owner may have lost the right to read the stream since the query was made. */
+static void
+check_stream_rights(const SeQueryDef *def)
+{
+	Relation	view = table_open(def->batch_view, AccessShareLock);
+
+	se_query_check_permissions(get_view_query(view));
+	table_close(view, NoLock);
+}
+
+static void
+load_query(Reader *reader, ReaderQuery *query, SeQueryDef *def)
+{
+	HASHCTL		ctl = {0};
+	SeStateLog *log;
+	SeKeySpec	keys[SE_MAX_KEYS];
+	Aggref	  **aggs;
+	MemoryContext old;
+	SeUserScope scope;
+
+	query->def = def;
+	loading = query;
+	query->context = AllocSetContextCreate(reader->context, "stream_engine query",
+										   ALLOCSET_DEFAULT_SIZES);
+	old = MemoryContextSwitchTo(query->context);
+	check_stream_rights(def);
+	query->plan = se_query_plan_of_view(def->batch_view);
+	/* the right to execute functions and aggregates is the owner's */
+	se_user_begin(&scope, def->owner, def->settings);
+	query->eval = se_eval_create(query->plan, reader->desc, query->context);
+	query->finish = se_finish_create(query->plan, query->context);
+	se_user_end(&scope);
+	aggs = palloc(sizeof(Aggref *) * Max(query->plan->naggs, 1));
+	for (int i = 0; i < query->plan->nkeys; i++)
+		keys[i] = query->plan->keys[i].spec;
+	for (int i = 0; i < query->plan->naggs; i++)
+		aggs[i] = query->plan->aggs[i].aggref;
+	query->layout = se_layout_create(query->plan->nkeys, keys, query->plan->naggs, aggs,
+									 query->context);
+	query->closed_through = reader->def->watermark > def->closed_through ?
+		def->closed_through : reader->def->watermark;
+	query->complete_from = def->complete_from;
+	query->expected_groups = 64;
+
+	ctl.keysize = 2 * sizeof(TimestampTz);
+	ctl.entrysize = sizeof(OpenSlice);
+	ctl.hcxt = query->context;
+	query->slices = hash_create("stream_engine slices", 64, &ctl,
+								HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	log = se_state_log_open(false);
+	se_state_log_slices(log, def->id, load_slice, query);
+	se_state_log_close(log);
+	if (hash_get_num_entries(query->slices) > 0 && def->has_stamp &&
+		(uint32) def->state_stamp != se_layout_stamp(query->layout))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("the state of query %s was written in another format", def->name),
+				 errdetail("A type, a collation or an aggregate of the query, or the server's major version, has changed."),
+				 errhint("Drop the query and create it again.")));
+	se_query_next_close(query);
+	MemoryContextSwitchTo(old);
+	loading = NULL;
+}
+
+static void
+load_verdicts(Reader *reader)
+{
+	SeCatalogScope scope;
+	Oid			types[2] = {INT4OID, INT4OID};
+	Datum		values[2];
+
+	values[0] = Int32GetDatum(reader->stream->id);
+	values[1] = Int32GetDatum(reader->def->id);
+	se_catalog_begin(&scope);
+	se_spi("SELECT d.partition, d.\"offset\", d.reason FROM stream_engine.dead_letter d"
+		   " LEFT JOIN stream_engine.reader_partition p"
+		   " ON p.reader = $2 AND p.partition = d.partition"
+		   " WHERE d.stream = $1 AND d.reason <> 'bad'"
+		   " AND d.\"offset\" >= COALESCE(p.next_offset, 0)", 2, types, values, NULL, SPI_OK_SELECT);
+	if (SPI_processed > 0)
+	{
+		struct
+		{
+			int32		partition;
+			int32		padding;
+			int64		offset;
+		}			key = {0};
+		HASHCTL		ctl = {0};
+
+		ctl.keysize = sizeof(key);
+		ctl.entrysize = sizeof(key) + 8;
+		ctl.hcxt = reader->context;
+		reader->verdicts = hash_create("stream_engine verdicts", 64, &ctl,
+									   HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+		for (uint64 i = 0; i < SPI_processed; i++)
+		{
+			HeapTuple	tuple = SPI_tuptable->vals[i];
+			TupleDesc	desc = SPI_tuptable->tupdesc;
+			bool		isnull;
+			char	   *entry;
+
+			key.partition = DatumGetInt32(SPI_getbinval(tuple, desc, 1, &isnull));
+			key.offset = DatumGetInt64(SPI_getbinval(tuple, desc, 2, &isnull));
+			entry = hash_search(reader->verdicts, &key, HASH_ENTER, NULL);
+			entry[sizeof(key)] = SPI_getvalue(tuple, desc, 3)[0];
+		}
+	}
+	se_catalog_end(&scope);
+}
+
+/* False when this reader is not wanted. */
+static bool
+is_wanted(const SeReaderDef *def, const SeStream *stream, const List *queries)
+{
+	return strcmp(stream->state, "running") == 0 && stream->at_home &&
+		(def->head || queries != NIL);
+}
+
+/*
+ * Read everything; NULL when there is nothing to do.  The transaction is over
+ * when it returns.
+ */
+static Reader *
+load_reader(MemoryContext context)
+{
+	Reader	   *reader;
+	SeReaderDef *def;
+	SeStream   *stream;
+	Relation	relation;
+	List	   *queries;
+	ListCell   *cell;
+	Bitmapset  *needed = NULL;
+	int			n = 0;
+	MemoryContext old;
+
+	if (!se_worker_begin())
+		return NULL;
+	old = MemoryContextSwitchTo(context);
+	PushActiveSnapshot(GetTransactionSnapshot());
+	se_worker_phase(SE_PHASE_RECOVERING);
+	def = se_reader_load(my_reader);
+	stream = def ? se_stream_load(def->stream) : NULL;
+	queries = stream ? se_reader_queries(my_reader) : NIL;
+	if (stream == NULL || !is_wanted(def, stream, queries))
+	{
+		PopActiveSnapshot();
+		MemoryContextSwitchTo(old);
+		se_worker_commit();
+		return NULL;
+	}
+
+	reader = palloc0(sizeof(Reader));
+	current = reader;
+	relations_changed = false;
+	reader->context = context;
+	reader->cycle = AllocSetContextCreate(context, "stream_engine cycle", ALLOCSET_DEFAULT_SIZES);
+	reader->batch = AllocSetContextCreate(context, "stream_engine batch", ALLOCSET_DEFAULT_SIZES);
+	reader->pending = se_pending_create(reader->cycle);
+	reader->def = def;
+	reader->stream = stream;
+	reader->fetched = palloc(sizeof(SeSourceBatch));
+
+	relation = table_open(stream->relid, AccessShareLock);
+	reader->desc = CreateTupleDescCopyConstr(RelationGetDescr(relation));
+	reader->queries = palloc0(sizeof(ReaderQuery) * Max(list_length(queries), 1));
+	foreach(cell, queries)
+	{
+		ReaderQuery *query = &reader->queries[n++];
+
+		reader->nqueries = n;
+		load_query(reader, query, lfirst(cell));
+		needed = bms_add_members(needed, query->plan->needed);
+	}
+	if (def->head && stream->options.staging_retention > 0)
+	{
+		reader->staging = se_staging_open(stream->id, reader->desc,
+										  stream->options.staging_retention,
+										  stream->options.staging_max_size, context);
+		for (int i = 0; i < reader->desc->natts; i++)
+			if (!TupleDescAttr(reader->desc, i)->attisdropped)
+				needed = bms_add_member(needed, i + 1);
+	}
+	reader->decoder = se_source()->decoder_create(relation, stream->event_time, needed, context);
+	table_close(relation, NoLock);
+
+	se_partitions_load(reader);
+	load_verdicts(reader);
+	reader->routine = se_source()->routine_of_server(stream->serverid);
+	reader->source = reader->routine->open(stream->relid, stream->owner);
+	{
+		int			poll_ms;
+
+		reader->source_in_transaction = reader->routine->wait_fd(reader->source, &poll_ms) < 0;
+	}
+	PopActiveSnapshot();
+	MemoryContextSwitchTo(old);
+	se_worker_commit();
+	return reader;
+}
+
+/* ---- the source ---- */
+
+/*
+ * Ask for partitions, in a transaction of its own.  An error of the source is
+ * shown, and false returned; others are raised.
+ */
+static bool
+try_discover(Reader *reader, bool *grown)
+{
+	MemoryContext old = CurrentMemoryContext;
+	volatile bool answered = false;
+
+	PG_TRY();
+	{
+		if (se_worker_begin())
+		{
+			PushActiveSnapshot(GetTransactionSnapshot());
+			MemoryContextSwitchTo(reader->cycle);
+			*grown = se_partitions_discover(reader, ASK_TIMEOUT_MS);
+			PopActiveSnapshot();
+			MemoryContextSwitchTo(old);
+			se_worker_commit();
+			answered = true;
+		}
+	}
+	PG_CATCH();
+	{
+		ErrorData  *error;
+		int			category;
+
+		MemoryContextSwitchTo(old);
+		error = CopyErrorData();
+		category = ERRCODE_TO_CATEGORY(error->sqlerrcode);
+		if (category != ERRCODE_TO_CATEGORY(ERRCODE_CONNECTION_FAILURE) &&
+			category != ERRCODE_TO_CATEGORY(ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION) &&
+			category != ERRCODE_TO_CATEGORY(ERRCODE_UNDEFINED_OBJECT) &&
+			category != ERRCODE_TO_CATEGORY(ERRCODE_FDW_ERROR))
+			PG_RE_THROW();
+		FlushErrorState();
+		AbortOutOfAnyTransaction();
+		MemoryContextSwitchTo(old);
+		if (strcmp(se_my_slot->message, error->message) != 0)
+			ereport(LOG,
+					(errmsg("stream %s waits for its source: %s", reader->stream->name,
+							error->message),
+					 error->hint ? errhint("%s", error->hint) : 0));
+		se_worker_message(error->message);
+		FreeErrorData(error);
+	}
+	PG_END_TRY();
+	return answered;
+}
+
+/* Wait until the source has told its partitions.  False: leave. */
+static bool
+open_source(Reader *reader)
+{
+	long		backoff = se_retry_interval;
+	bool		grown;
+
+	while (!try_discover(reader, &grown))
+	{
+		se_worker_phase(SE_PHASE_BACKOFF);
+		se_worker_wait(-1, backoff);
+		if (se_worker_must_stop() || relations_changed)
+			return false;
+		backoff = Min(backoff * 2, MAX_BACKOFF_MS);
+	}
+	se_worker_message("");
+	se_partitions_assign(reader);
+	return true;
+}
+
+static void
+handle_event(Reader *reader, const SeSourceEvent *event)
+{
+	switch (event->kind)
+	{
+		case SE_EVENT_EOF:
+			{
+				ReaderPartition *partition = &reader->partitions[event->partition];
+
+				if (event->offset > partition->next_offset)
+				{
+					partition->delta.gaps += event->offset - partition->next_offset;
+					partition->next_offset = event->offset;
+					partition->dirty = true;
+					reader->dirty = true;
+				}
+				partition->caught_up = true;
+				break;
+			}
+		case SE_EVENT_OFFSET_LOST:
+			se_partition_problem(reader, event->partition, event->message);
+			break;
+		case SE_EVENT_FATAL:
+			ereport(ERROR,
+					(errcode(event->sqlstate),
+					 errmsg("%s", event->message),
+					 event->hint[0] ? errhint("%s", event->hint) : 0));
+			break;
+		case SE_EVENT_DATA:
+			se_partition_problem(reader, event->partition, event->message);
+			break;
+		case SE_EVENT_TRANSIENT:
+		case SE_EVENT_CONFIG:
+			if (strcmp(se_my_slot->message, event->message) != 0)
+				ereport(LOG,
+						(errmsg("stream %s: %s", reader->stream->name, event->message),
+						 event->hint[0] ? errhint("%s", event->hint) : 0));
+			se_worker_message(event->message);
+			break;
+	}
+}
+
+/* ---- when to commit ---- */
+
+static bool
+catching_up(const Reader *reader)
+{
+	for (int i = 0; i < reader->npartitions; i++)
+		if (!reader->partitions[i].caught_up && !reader->partitions[i].lost)
+			return true;
+	return false;
+}
+
+static bool
+can_close(Reader *reader, TimestampTz now)
+{
+	bool		idle[1024];
+	bool	   *flags = idle;
+	TimestampTz watermark;
+	bool		result = false;
+
+	if (reader->npartitions > (int) lengthof(idle))
+		flags = palloc(sizeof(bool) * reader->npartitions);
+	watermark = se_reader_watermark(reader, now, flags);
+	for (int i = 0; i < reader->nqueries && !result; i++)
+		result = reader->queries[i].next_close <= watermark;
+	if (flags != idle)
+		pfree(flags);
+	return result;
+}
+
+static Size
+cycle_memory(const Reader *reader)
+{
+	Size		bytes = se_pending_memory(reader->pending);
+
+	for (int q = 0; q < reader->nqueries; q++)
+	{
+		HASH_SEQ_STATUS status;
+		OpenSlice  *slice;
+
+		hash_seq_init(&status, reader->queries[q].slices);
+		while ((slice = hash_seq_search(&status)) != NULL)
+			if (slice->table != NULL)
+				bytes += se_memtable_memory(slice->table);
+	}
+	return bytes;
+}
+
+/* A partition has become idle and may let windows close. */
+static bool
+idleness_due(const Reader *reader, TimestampTz now)
+{
+	return se_partitions_next_idle(reader, now) <= now;
+}
+
+static bool
+commit_due(Reader *reader, TimestampTz now)
+{
+	if (idleness_due(reader, now))
+		return true;
+	if (!reader->dirty)
+		return false;
+	if (reader->pause_wanted ||
+		now - Max(reader->last_commit, reader->cycle_began) >= (int64) se_commit_interval * 1000)
+		return true;
+	if (cycle_memory(reader) > CYCLE_MEMORY)
+		return true;
+	return can_close(reader, now) &&
+		(!catching_up(reader) || now - reader->last_commit >= CATCH_UP_COMMIT_MS * 1000);
+}
+
+/* ---- the loop ---- */
+
+/* Whether the reader's row still says what we loaded. */
+static bool
+definition_is_current(Reader *reader)
+{
+	SeCatalogScope scope;
+	Oid			type = INT4OID;
+	Datum		key = Int32GetDatum(reader->def->id);
+	bool		isnull;
+	bool		result;
+
+	if (!se_worker_begin())
+		return false;
+	PushActiveSnapshot(GetTransactionSnapshot());
+	se_catalog_begin(&scope);
+	result = se_spi("SELECT r.generation FROM stream_engine.reader r"
+					" JOIN stream_engine.stream s ON s.id = r.stream"
+					" WHERE r.id = $1 AND s.state = 'running'", 1, &type, &key, NULL,
+					SPI_OK_SELECT) == 1 &&
+		DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull)) ==
+		reader->def->generation;
+	se_catalog_end(&scope);
+	PopActiveSnapshot();
+	se_worker_commit();
+	return result && !relations_changed;
+}
+
+/*
+ * Take what the source has, committing whenever it is due.  False: leave or
+ * read the definition again.
+ */
+static bool
+drain(Reader *reader)
+{
+	for (;;)
+	{
+		SeSourceBatch *fetched = reader->fetched;
+		bool		got;
+
+		if (reader->source_in_transaction)
+		{
+			if (!se_cycle_begin(reader))
+				return false;
+			PushActiveSnapshot(GetTransactionSnapshot());
+		}
+		reader->routine->fetch(reader->source, fetched, SE_BATCH_MAX);
+		if (reader->source_in_transaction)
+			PopActiveSnapshot();
+		got = fetched->nrecords > 0;
+		if (got)
+		{
+			se_worker_phase(SE_PHASE_READING);
+			if (!se_cycle_begin(reader))
+				return false;
+			se_process_batch(reader, fetched->records, fetched->nrecords);
+			pg_atomic_fetch_add_u64(&se_my_slot->records, fetched->nrecords);
+			pg_atomic_write_u64(&se_my_slot->last_record, (uint64) GetCurrentTimestamp());
+			if (se_my_slot->message[0] != '\0')
+				se_worker_message("");
+		}
+		for (int i = 0; i < fetched->nevents; i++)
+			if (fetched->events[i].kind == SE_EVENT_EOF)
+				handle_event(reader, &fetched->events[i]);
+		if (fetched->nevents > 0)
+		{
+			/* others may need a transaction of their own */
+			for (int i = 0; i < fetched->nevents; i++)
+				if (fetched->events[i].kind != SE_EVENT_EOF)
+				{
+					if (reader->in_cycle && !reader->dirty)
+						se_cycle_end_empty(reader);
+					else if (reader->in_cycle && !se_reader_commit(reader))
+						return false;
+					handle_event(reader, &fetched->events[i]);
+				}
+		}
+		reader->routine->release(reader->source, fetched);
+
+		if (commit_due(reader, GetCurrentTimestamp()))
+		{
+			if (!se_reader_commit(reader))
+				return false;
+			if (reader->pause_wanted)
+			{
+				set_stream_error(reader);
+				return false;
+			}
+		}
+		if (!got)
+			break;
+		CHECK_FOR_INTERRUPTS();
+		if (se_worker_must_stop())
+			return false;
+	}
+	/* nothing was written by a cycle without staging: no reason to keep it open */
+	if (reader->in_cycle && reader->staging == NULL)
+		se_cycle_end_empty(reader);
+	return true;
+}
+
+static long
+next_timeout(const Reader *reader, TimestampTz now, int poll_ms)
+{
+	TimestampTz deadline = now + (int64) IDLE_WAIT_MS * 1000;
+
+	if (reader->dirty)
+		deadline = Min(deadline, Max(reader->last_commit, reader->cycle_began) +
+					   (int64) se_commit_interval * 1000);
+	deadline = Min(deadline, se_partitions_next_idle(reader, now));
+	if (poll_ms > 0)
+		deadline = Min(deadline, now + (int64) poll_ms * 1000);
+	if (deadline <= now)
+		return 0;
+	return (long) ((deadline - now + 999) / 1000);
+}
+
+static Outcome
+run_reader(Reader *reader)
+{
+	TimestampTz last_discover;
+	TimestampTz last_check;
+	bool		readable = true;
+
+	if (!open_source(reader))
+		return OUTCOME_RELOAD;
+	reader->last_commit = last_check = last_discover = GetCurrentTimestamp();
+
+	while (!se_worker_must_stop())
+	{
+		TimestampTz now = GetCurrentTimestamp();
+		int			poll_ms = -1;
+		int			fd = reader->routine->wait_fd(reader->source, &poll_ms);
+
+		if (!reader->dirty && now - last_discover >= (int64) DISCOVER_INTERVAL_MS * 1000)
+		{
+			bool		grown = false;
+
+			se_cycle_end_empty(reader);
+			if (try_discover(reader, &grown) && grown)
+				se_partitions_assign(reader);
+			last_discover = now;
+		}
+		if ((!readable || relations_changed) && !reader->dirty &&
+			now - last_check >= CHECK_DEFINITION_MS * 1000)
+		{
+			se_cycle_end_empty(reader);
+			if (!definition_is_current(reader))
+				return OUTCOME_RELOAD;
+			last_check = now;
+		}
+		if (reader->staging != NULL && !reader->in_cycle)
+			se_staging_rotate(reader->staging, now);
+
+		if (fd >= 0)
+			reader->routine->drain_fd(reader->source);
+		if (!drain(reader))
+			return OUTCOME_RELOAD;
+		if (se_worker_must_stop())
+			break;
+		if (!reader->dirty)
+			se_worker_phase(SE_PHASE_WAITING);
+		readable = se_worker_wait(fd, next_timeout(reader, GetCurrentTimestamp(), poll_ms));
+	}
+	return OUTCOME_LEAVE;
+}
+
+/* Messages of librdkafka must be given back before the process goes. */
+static void
+close_at_exit(int code, Datum arg)
+{
+	if (current != NULL && current->source != NULL)
+	{
+		SeSource   *source = current->source;
+
+		current->source = NULL;
+		current->routine->close(source);
+	}
+}
+
+/*
+ * One life of the definition.  An error that is a query's fault is taken care of
+ * here; others are raised.
+ */
+static Outcome
+one_life(void)
+{
+	MemoryContext context = AllocSetContextCreate(TopMemoryContext, "stream_engine reader",
+												  ALLOCSET_DEFAULT_SIZES);
+	ErrorContextCallback callback;
+	volatile Outcome outcome = OUTCOME_LEAVE;
+
+	callback.callback = error_context;
+	callback.arg = NULL;
+	callback.previous = error_context_stack;
+	error_context_stack = &callback;
+
+	PG_TRY();
+	{
+		Reader	   *reader = load_reader(context);
+
+		if (reader != NULL)
+			outcome = run_reader(reader);
+	}
+	PG_CATCH();
+	{
+		ErrorData  *error;
+		ReaderQuery *culprit = se_blame.query ? se_blame.query : loading;
+		int			row = blamed_row();
+		int32		partition = -1;
+		int64		offset = -1;
+		int32		query;
+
+		if (se_blame.query != NULL && se_blame.records != NULL && row >= 0)
+		{
+			partition = se_blame.records[row].partition;
+			offset = se_blame.records[row].offset;
+		}
+		MemoryContextSwitchTo(context);
+		error = CopyErrorData();
+		if (culprit == NULL || !is_querys_fault(error->sqlerrcode))
+		{
+			error_context_stack = callback.previous;
+			PG_RE_THROW();
+		}
+		EmitErrorReport();
+		FlushErrorState();
+		query = culprit->def->id;
+		AbortOutOfAnyTransaction();
+		MemoryContextSwitchTo(context);
+		se_blame.query = NULL;
+		se_blame.records = NULL;
+		loading = NULL;
+		set_query_error(query, error, partition, offset);
+		outcome = OUTCOME_RELOAD;
+	}
+	PG_END_TRY();
+
+	error_context_stack = callback.previous;
+	if (current != NULL && current->in_cycle)
+		AbortOutOfAnyTransaction();
+	close_at_exit(0, (Datum) 0);
+	current = NULL;
+	MemoryContextSwitchTo(TopMemoryContext);
+	MemoryContextDelete(context);
+	return outcome;
+}
+
+static void
+reader_loop(void)
+{
+	while (!se_worker_must_stop())
+		if (one_life() == OUTCOME_LEAVE)
+			break;
+}
+
+void
+se_reader_main(Datum main_arg)
+{
+	SeSlot	   *slot = se_worker_attach(main_arg, SE_SLOT_READER);
+
+	my_reader = slot->reader;
+	on_proc_exit(close_at_exit, (Datum) 0);
+	CacheRegisterRelcacheCallback(relation_invalidated, (Datum) 0);
+	se_worker_run(reader_loop);
+}

@@ -1,0 +1,234 @@
+/*
+ * verify.c
+ *	  verify(query): the batch over the same offsets against the results.
+ *
+ * NOTES
+ *	  The batch view is read with a scan override: each partition from the
+ *	  reader's first offset to its committed position, without the positions
+ *	  that the query did not count (late records) and those that another clock
+ *	  judged (future records, skipped ones).  Positions, results and the rest are
+ *	  read under one snapshot, the statement's.  Only complete windows that have
+ *	  closed are compared.  Floating-point columns may differ in the last digits,
+ *	  for the order of additions does.
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
+#include "fmgr.h"
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/timestamp.h"
+
+#include "catalog/ddl.h"
+#include "compat/compat.h"
+#include "engine/engine.h"
+#include "reader.h"
+
+PG_FUNCTION_INFO_V1(se_verify);
+
+typedef struct VerifyInput
+{
+	SeQueryDef *query;
+	SeStream   *stream;
+	SeScanOverride override;
+	int64		dropped;		/* late records without a position */
+} VerifyInput;
+
+static uint64
+select_in_snapshot(const char *sql, Datum value, Oid type)
+{
+	if (SPI_execute_with_args(sql, 1, &type, &value, NULL, true, 0) != SPI_OK_SELECT)
+		elog(ERROR, "could not read positions for verify");
+	return SPI_processed;
+}
+
+static int64
+int_value(uint64 row, int column)
+{
+	bool		isnull;
+	Datum		value = SPI_getbinval(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, column,
+									  &isnull);
+
+	if (isnull)
+		return 0;
+	return SPI_gettypeid(SPI_tuptable->tupdesc, column) == INT4OID ?
+		(int64) DatumGetInt32(value) : DatumGetInt64(value);
+}
+
+static void
+find_input(VerifyInput *input, Oid relid)
+{
+	MemoryContext context = CurrentMemoryContext;
+	SeCatalogScope scope;
+	SeScanRange *ranges;
+	SeScanExclusion *excluded;
+	int32		id = 0;
+	uint64		n;
+
+	memset(input, 0, sizeof(VerifyInput));
+	se_catalog_begin(&scope);
+	if (select_in_snapshot("SELECT id FROM stream_engine.query WHERE result = $1",
+						   ObjectIdGetDatum(relid), OIDOID) == 1)
+		id = (int32) int_value(0, 1);
+	se_catalog_end(&scope);
+	if (id == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("\"%s\" is not a query", get_rel_name(relid) ? get_rel_name(relid) : "?"),
+				 errhint("A query is named by its result table.")));
+	input->query = se_query_load(id);
+	se_check_owner(input->query->batch_view);
+	input->stream = se_stream_load(input->query->stream);
+
+	se_catalog_begin(&scope);
+	n = select_in_snapshot("SELECT p.partition, p.start_offset, p.next_offset, w.closed_through, w.complete_from"
+						   " FROM stream_engine.query_progress w"
+						   " JOIN stream_engine.reader_partition p ON p.reader = w.reader"
+						   " WHERE w.query = $1 ORDER BY p.partition", Int32GetDatum(id), INT4OID);
+	ranges = MemoryContextAllocZero(context, sizeof(SeScanRange) * Max(n, 1));
+	for (uint64 i = 0; i < n; i++)
+	{
+		ranges[i].partition = (int32) int_value(i, 1);
+		ranges[i].start = int_value(i, 2);
+		ranges[i].end = int_value(i, 3);
+		input->query->closed_through = int_value(i, 4);
+		input->query->complete_from = int_value(i, 5);
+	}
+	input->override.nranges = (int) n;
+	input->override.ranges = ranges;
+
+	n = select_in_snapshot("SELECT l.partition, l.\"offset\" FROM stream_engine.late_event l WHERE l.query = $1"
+						   " UNION SELECT d.partition, d.\"offset\" FROM stream_engine.dead_letter d"
+						   " JOIN stream_engine.query q ON q.stream = d.stream"
+						   " WHERE q.id = $1 AND d.reason <> 'bad' ORDER BY 1, 2",
+						   Int32GetDatum(id), INT4OID);
+	excluded = MemoryContextAllocHuge(context, sizeof(SeScanExclusion) * Max(n, 1));
+	for (uint64 i = 0; i < n; i++)
+	{
+		excluded[i].partition = (int32) int_value(i, 1);
+		excluded[i].offset = int_value(i, 2);
+	}
+	input->override.nexcluded = (int) n;
+	input->override.excluded = excluded;
+
+	(void) select_in_snapshot("SELECT COALESCE(sum(late), 0)::bigint FROM stream_engine.query_partition WHERE query = $1",
+							  Int32GetDatum(id), INT4OID);
+	if (strcmp(input->query->late, "drop") == 0)
+		input->dropped = int_value(0, 1);
+	se_catalog_end(&scope);
+
+	if (input->dropped > 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("query %s has dropped %lld late records and cannot be verified",
+						input->query->name, (long long) input->dropped),
+				 errdetail("The positions of dropped records are not kept."),
+				 errhint("Create the query with late => 'store'.")));
+	input->override.relid = input->stream->relid;
+	input->override.quiet = true;
+}
+
+/* Compare one column of "expected" and "found", two jsonb objects. */
+static void
+append_difference(StringInfo sql, const char *name, Oid type)
+{
+	char	   *literal = quote_literal_cstr(name);
+
+	if (type == FLOAT4OID || type == FLOAT8OID)
+		appendStringInfo(sql, " OR NOT stream_engine.nearly_equal((expected ->> %s)::float8, (found ->> %s)::float8)",
+						 literal, literal);
+	else
+		appendStringInfo(sql, " OR (expected -> %s) IS DISTINCT FROM (found -> %s)", literal,
+						 literal);
+}
+
+static char *
+comparison(const VerifyInput *input, const SeQueryPlan *plan)
+{
+	StringInfoData sql;
+	StringInfoData columns;
+	StringInfoData keys;
+
+	initStringInfo(&columns);
+	initStringInfo(&keys);
+	for (int i = 0; i < plan->output_desc->natts; i++)
+		appendStringInfo(&columns, ", %s",
+						 quote_identifier(NameStr(TupleDescAttr(plan->output_desc, i)->attname)));
+	for (int i = 0; i < plan->nkeys; i++)
+		appendStringInfo(&keys, ", %s",
+						 quote_identifier(NameStr(TupleDescAttr(plan->output_desc,
+																plan->keys[i].output - 1)->attname)));
+	initStringInfo(&sql);
+	appendStringInfo(&sql,
+					 "SELECT window_start, window_end,"
+					 " CASE WHEN found IS NULL THEN 'missing' WHEN expected IS NULL THEN 'unexpected'"
+					 " WHEN nexpected > 1 OR nfound > 1 THEN 'repeated' ELSE 'different' END, expected, found"
+					 " FROM (SELECT window_start, window_end%s,"
+					 " pg_catalog.count(*) FILTER (WHERE batch) AS nexpected,"
+					 " pg_catalog.count(*) FILTER (WHERE NOT batch) AS nfound,"
+					 " (pg_catalog.array_agg(j) FILTER (WHERE batch))[1] AS expected,"
+					 " (pg_catalog.array_agg(j) FILTER (WHERE NOT batch))[1] AS found"
+					 " FROM (SELECT true AS batch, b.*, pg_catalog.to_jsonb(b) AS j FROM"
+					 " (SELECT window_start, window_end%s FROM %s) b"
+					 " UNION ALL SELECT false, r.*, pg_catalog.to_jsonb(r) FROM"
+					 " (SELECT window_start, window_end%s FROM %s) r) both_sides"
+					 " WHERE window_end <= $1 AND window_start >= $2"
+					 " GROUP BY window_start, window_end%s) paired"
+					 " WHERE expected IS NULL OR found IS NULL OR nexpected > 1 OR nfound > 1",
+					 keys.data, columns.data,
+					 quote_qualified_identifier(get_namespace_name(get_rel_namespace(input->query->batch_view)),
+												get_rel_name(input->query->batch_view)),
+					 columns.data, input->query->name, keys.data);
+	for (int i = 0; i < plan->output_desc->natts; i++)
+		append_difference(&sql, NameStr(TupleDescAttr(plan->output_desc, i)->attname),
+						  TupleDescAttr(plan->output_desc, i)->atttypid);
+	appendStringInfoString(&sql, " ORDER BY 1, 2");
+	return sql.data;
+}
+
+Datum
+se_verify(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	VerifyInput input;
+	SeQueryPlan *plan;
+	char	   *sql;
+	Oid			types[2] = {TIMESTAMPTZOID, TIMESTAMPTZOID};
+	Datum		values[2];
+
+	InitMaterializedSRF(fcinfo, 0);
+	find_input(&input, PG_GETARG_OID(0));
+	plan = se_query_plan_of_view(input.query->batch_view);
+	sql = comparison(&input, plan);
+	values[0] = TimestampTzGetDatum(input.query->closed_through);
+	values[1] = TimestampTzGetDatum(input.query->emit_partial ? DT_NOBEGIN :
+									input.query->complete_from);
+
+	SPI_connect();
+	se_source()->scan_override_push(&input.override);
+	PG_TRY();
+	{
+		if (SPI_execute_with_args(sql, 2, types, values, NULL, true, 0) != SPI_OK_SELECT)
+			elog(ERROR, "could not compare batch and results");
+	}
+	PG_FINALLY();
+	{
+		se_source()->scan_override_pop(&input.override);
+	}
+	PG_END_TRY();
+	for (uint64 i = 0; i < SPI_processed; i++)
+	{
+		Datum		row[5];
+		bool		nulls[5];
+
+		for (int column = 0; column < 5; column++)
+			row[column] = SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, column + 1,
+										&nulls[column]);
+		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, row, nulls);
+	}
+	SPI_finish();
+	return (Datum) 0;
+}

@@ -1,0 +1,215 @@
+/*
+ * wait.c
+ *	  CALL wait(stream or query, timeout).
+ *
+ * NOTES
+ *	  The end offsets are asked of the source once, at the call; then the caller
+ *	  sleeps on the condition variable that every commit of a reader broadcasts,
+ *	  and looks at the committed positions again.  Between two looks it is outside
+ *	  of any snapshot, so that it holds back no vacuum; hence a procedure, and
+ *	  not inside a transaction block.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
+#include "fmgr.h"
+#include "miscadmin.h"
+#include "nodes/parsenodes.h"
+#include "pgstat.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#include "catalog/ddl.h"
+#include "compat/compat.h"
+#include "engine/engine.h"
+#include "reader.h"
+
+PG_FUNCTION_INFO_V1(se_wait);
+
+#define ASK_TIMEOUT_MS 5000
+
+typedef struct WaitTarget
+{
+	int32		stream;
+	int32		query;			/* 0: all readers of the stream */
+	int			npartitions;
+	Datum	   *partitions;
+	Datum	   *ends;
+} WaitTarget;
+
+/* What a wait is for, and how far it has to go; in "context". */
+static WaitTarget *
+find_target(Oid relid, MemoryContext context)
+{
+	WaitTarget *target = MemoryContextAllocZero(context, sizeof(WaitTarget));
+	SeCatalogScope scope;
+	Oid			type = OIDOID;
+	Datum		key = ObjectIdGetDatum(relid);
+	SeStream   *stream;
+	const SeSourceRoutine *routine;
+	SeSource   *source;
+	bool		isnull;
+
+	se_catalog_begin(&scope);
+	if (se_spi("SELECT stream, id FROM stream_engine.query WHERE result = $1 UNION ALL"
+			   " SELECT id, 0 FROM stream_engine.stream WHERE relation = $1", 1, &type, &key, NULL,
+			   SPI_OK_SELECT) == 1)
+	{
+		target->stream = DatumGetInt32(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc,
+													 1, &isnull));
+		target->query = DatumGetInt32(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc,
+													2, &isnull));
+	}
+	se_catalog_end(&scope);
+	stream = target->stream != 0 ? se_stream_load(target->stream) : NULL;
+	if (stream == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("\"%s\" is neither a stream nor a query",
+						get_rel_name(relid) ? get_rel_name(relid) : "?"),
+				 errhint("A query is named by its result table.")));
+	se_check_owner(relid);
+
+	routine = se_source()->routine_of_server(stream->serverid);
+	source = routine->open(stream->relid, stream->owner);
+	target->npartitions = routine->partitions(source, ASK_TIMEOUT_MS);
+	target->partitions = MemoryContextAlloc(context, sizeof(Datum) * Max(target->npartitions, 1));
+	target->ends = MemoryContextAlloc(context, sizeof(Datum) * Max(target->npartitions, 1));
+	for (int i = 0; i < target->npartitions; i++)
+	{
+		int64		low;
+		int64		high;
+
+		routine->offsets(source, i, ASK_TIMEOUT_MS, &low, &high);
+		target->partitions[i] = Int32GetDatum(i);
+		target->ends[i] = Int64GetDatum(high);
+	}
+	routine->close(source);
+	return target;
+}
+
+typedef enum WaitState
+{
+	WAIT_BEHIND,
+	WAIT_DONE,
+	WAIT_STOPPED				/* nobody works on it */
+} WaitState;
+
+static WaitState
+look(const WaitTarget *target, char **reason)
+{
+	SeCatalogScope scope;
+	Oid			types[4] = {INT4OID, INT4OID, INT4ARRAYOID, INT8ARRAYOID};
+	Datum		values[4];
+	WaitState	state = WAIT_DONE;
+	MemoryContext caller = CurrentMemoryContext;
+
+	values[0] = Int32GetDatum(target->stream);
+	values[1] = Int32GetDatum(target->query);
+	values[2] = PointerGetDatum(construct_array(target->partitions, target->npartitions, INT4OID,
+												4, true, TYPALIGN_INT));
+	values[3] = PointerGetDatum(construct_array(target->ends, target->npartitions, INT8OID, 8,
+												true, TYPALIGN_DOUBLE));
+	se_catalog_begin(&scope);
+	/* readers concerned that are behind somewhere */
+	if (se_spi("SELECT FROM stream_engine.reader r"
+			   " JOIN stream_engine.stream s ON s.id = r.stream,"
+			   " LATERAL pg_catalog.unnest($3, $4) AS t(part, fin)"
+			   " LEFT JOIN stream_engine.reader_partition p ON p.reader = r.id AND p.partition = t.part"
+			   " WHERE s.id = $1"
+			   " AND CASE WHEN $2 = 0 THEN r.head OR EXISTS"
+			   "  (SELECT FROM stream_engine.query_progress w JOIN stream_engine.query q ON q.id = w.query"
+			   "   WHERE w.reader = r.id AND q.state = 'running')"
+			   "  ELSE EXISTS (SELECT FROM stream_engine.query_progress w WHERE w.reader = r.id"
+			   "   AND w.query = $2) END"
+			   " AND (p.next_offset IS NULL OR p.next_offset < t.fin) LIMIT 1",
+			   4, types, values, NULL, SPI_OK_SELECT) > 0)
+		state = WAIT_BEHIND;
+	if (state == WAIT_BEHIND &&
+		se_spi("SELECT COALESCE(q.error, s.error, CASE WHEN s.state = 'paused' THEN 'it is paused'"
+			   " WHEN q.state = 'paused' THEN 'it is paused'"
+			   " WHEN s.home <> stream_engine.home() THEN 'it comes from another database'"
+			   " ELSE 'it is in state ' || COALESCE(q.state, s.state) END)"
+			   " FROM stream_engine.stream s LEFT JOIN stream_engine.query q ON q.id = $2"
+			   " WHERE s.id = $1 AND (s.state <> 'running' OR q.state <> 'running'"
+			   " OR s.home <> stream_engine.home())",
+			   2, types, values, NULL, SPI_OK_SELECT) == 1)
+	{
+		char	   *text = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1);
+
+		*reason = MemoryContextStrdup(caller, text);
+		state = WAIT_STOPPED;
+	}
+	se_catalog_end(&scope);
+	return state;
+}
+
+Datum
+se_wait(PG_FUNCTION_ARGS)
+{
+	bool		nonatomic = fcinfo->context && IsA(fcinfo->context, CallContext) &&
+		!castNode(CallContext, fcinfo->context)->atomic;
+	MemoryContext context;
+	WaitTarget *target;
+	TimestampTz deadline = DT_NOEND;
+	WaitState	state;
+	char	   *reason = NULL;
+
+	se_require_preload();
+	if (PG_ARGISNULL(0))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("what to wait for must not be null")));
+	if (!nonatomic)
+		ereport(ERROR,
+				(errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
+				 errmsg("stream_engine.wait cannot run inside a transaction block"),
+				 errdetail("It would not see what is committed meanwhile.")));
+	if (!PG_ARGISNULL(1))
+	{
+		Interval   *timeout = PG_GETARG_INTERVAL_P(1);
+
+		deadline = GetCurrentTimestamp() + timeout->time +
+			(timeout->day + timeout->month * DAYS_PER_MONTH) * USECS_PER_DAY;
+	}
+	SPI_connect_ext(SPI_OPT_NONATOMIC);
+	context = AllocSetContextCreate(PortalContext, "stream_engine wait", ALLOCSET_SMALL_SIZES);
+	target = find_target(PG_GETARG_OID(0), context);
+
+	ConditionVariablePrepareToSleep(&se_shared->progress);
+	for (;;)
+	{
+		TimestampTz now;
+
+		state = look(target, &reason);
+		if (state != WAIT_BEHIND)
+			break;
+		SPI_commit();
+		now = GetCurrentTimestamp();
+		if (now >= deadline)
+			break;
+		/* a second at most: a lost worker broadcasts nothing */
+		(void) ConditionVariableTimedSleep(&se_shared->progress,
+										   (long) Min((deadline - now) / 1000 + 1, 1000),
+										   PG_WAIT_EXTENSION);
+	}
+	ConditionVariableCancelSleep();
+	if (state == WAIT_STOPPED)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("%s does not go on: %s", get_rel_name(PG_GETARG_OID(0)), reason),
+				 errhint("See the views stream_engine.streams and stream_engine.queries; stream_engine.resume() starts it again.")));
+	if (state == WAIT_BEHIND)
+		ereport(ERROR,
+				(errcode(ERRCODE_QUERY_CANCELED),
+				 errmsg("timeout while waiting for %s", get_rel_name(PG_GETARG_OID(0))),
+				 errhint("SELECT * FROM stream_engine.stat_partitions tells how far it is.")));
+	MemoryContextDelete(context);
+	SPI_finish();
+	PG_RETURN_VOID();
+}
