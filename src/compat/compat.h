@@ -164,4 +164,11 @@
 	(exec_rt_fetch((plan)->scan.scanrelid, estate)->checkAsUser)
 #endif
 
+/* 18: the attribute stands in front of the declaration */
+#ifdef pg_noreturn
+#define se_noreturn pg_noreturn
+#else
+#define se_noreturn pg_attribute_noreturn()
+#endif
+
 #endif							/* SE_COMPAT_H */

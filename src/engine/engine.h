@@ -11,6 +11,7 @@
 
 #include "postgres.h"
 
+#include "compat/compat.h"
 #include "datatype/timestamp.h"
 #include "port/atomics.h"
 #include "storage/condition_variable.h"
@@ -168,7 +169,7 @@ extern SeSlot *se_my_slot;
  * code 0 when the loop returns, with code 1 after an ERROR, which is reported,
  * rolled back and left in the slot for the supervisor.  Does not return.
  */
-extern void se_worker_run(void (*loop) (void)) pg_attribute_noreturn();
+se_noreturn extern void se_worker_run(void (*loop) (void));
 
 /*
  * Start a transaction; the caller pushes the snapshots it needs.  Takes a lock
