@@ -1,24 +1,21 @@
--- One frame of the demo's terminal view.  Variable: query.
+-- One frame of the demo's terminal view.  Variables: query and its live view.
 SET client_min_messages = warning;
 SET TimeZone = 'UTC';
 
-SELECT format('  partition %s   read up to offset %6s   newest event %s%s', p.partition, p.next_offset,
-			  coalesce(to_char(nullif(p.max_event_time, '-infinity'), 'HH24:MI:SS.MS'), '-'),
-			  CASE WHEN p.max_event_time > '-infinity' AND p.max_event_time = min(p.max_event_time) OVER ()
-				   THEN '   <- holds the watermark' END)
-FROM stream_engine.query_progress g JOIN stream_engine.reader_partition p USING (reader)
-WHERE g.query = (stream_engine.query_of(:'query')).id
-ORDER BY p.partition;
+SELECT format('  partition %s   read up to offset %6s   behind %5s   newest event %s%s', partition, next_offset, lag,
+			  coalesce(to_char(nullif(max_event_time, '-infinity'), 'HH24:MI:SS.MS'), '-'),
+			  CASE WHEN holds_watermark THEN '   <- holds the watermark' END)
+FROM stream_engine.stat_partitions
+WHERE query = :'query'::regclass
+ORDER BY partition;
 
-SELECT format('  watermark %s   committed %s orders, of them %s late, and %s bad, %s future',
-			  coalesce(to_char(nullif(r.watermark, '-infinity'), 'HH24:MI:SS.MS'), '-'),
-			  sum(p.decoded), (SELECT coalesce(sum(q.late), 0) FROM stream_engine.query_partition q WHERE q.query = g.query),
-			  sum(p.dead), sum(p.future))
-FROM stream_engine.query_progress g
-JOIN stream_engine.reader r ON r.id = g.reader
-JOIN stream_engine.reader_partition p ON p.reader = g.reader
-WHERE g.query = (stream_engine.query_of(:'query')).id
-GROUP BY g.query, r.watermark;
+SELECT format('  watermark %s   %s orders counted, %s late, %s bad, %s future   %s windows closed',
+			  coalesce(to_char(nullif(q.watermark, '-infinity'), 'HH24:MI:SS.MS'), '-'),
+			  q.counted, q.late, p.dead, p.future, q.windows_closed)
+FROM stream_engine.stat_queries q,
+	(SELECT coalesce(sum(dead), 0) AS dead, coalesce(sum(future), 0) AS future
+	 FROM stream_engine.stat_partitions WHERE query = :'query'::regclass) p
+WHERE q.query = :'query'::regclass;
 
 SELECT '';
 SELECT '  window                orders      revenue';
