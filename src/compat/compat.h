@@ -171,4 +171,11 @@
 #define se_noreturn pg_attribute_noreturn()
 #endif
 
+/* 17: the leader of a parallel query may start internal subtransactions */
+#if PG_VERSION_NUM >= 170000
+#define se_subtransactions_allowed()	(!IsParallelWorker())
+#else
+#define se_subtransactions_allowed()	(!IsInParallelMode())
+#endif
+
 #endif							/* SE_COMPAT_H */

@@ -20,6 +20,7 @@
  */
 #include "postgres.h"
 
+#include "access/parallel.h"
 #include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "foreign/foreign.h"
@@ -32,6 +33,7 @@
 #include "utils/memutils.h"
 #include "utils/resowner.h"
 
+#include "compat/compat.h"
 #include "decoder_internal.h"
 #include "options.h"
 #include "vector.h"
@@ -395,7 +397,7 @@ se_decoder_tasks(SeDecoder *decoder, const SeTaskList *list, SeTaskWork work, bo
 	 * A scan inside a parallel query cannot start subtransactions before
 	 * PostgreSQL 17: there a bad row is an error of the query.
 	 */
-	if (IsInParallelMode())
+	if (!se_subtransactions_allowed())
 	{
 		MemoryContextSwitchTo(decoder->batch.context);
 		do_tasks(decoder, list, work, pinned, &next);
