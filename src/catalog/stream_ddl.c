@@ -238,8 +238,8 @@ create_staging(const SeStream *stream)
 						 quote_identifier(NameStr(att->attname)));
 	}
 
-	se_catalog_begin(&scope);
 	initStringInfo(&view);
+	se_catalog_begin(&scope);
 	for (int child = 0; child < SE_STAGING_CHILDREN; child++)
 	{
 		char	   *name = se_staging_table_name(stream->id, child);
