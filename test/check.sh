@@ -278,31 +278,36 @@ end_tap_file()
 
 run_tap_group()
 {
-	local file name pid status running=0
-	declare -A name_of=() start_of=()
+	local file name status took ended running=0
 
 	begin_group tap "${#run_tap[@]} files, ${SE_TAP_JOBS:-2} at a time"
 	as_user mkdir -p "$SE_WORK/tap" "$SE_WORK/portlock"
 	export SE_BROKER_DIR=$SE_WORK/broker
 	se_at_exit stop_broker
+	export -f run_tap_file
+	# A file that ends says so here: bash's "wait -n" misses jobs that ended while
+	# it was busy.
+	mkfifo "$SE_WORK/ended"
+	exec {ended}<>"$SE_WORK/ended"
 	for file in "${run_tap[@]}" ''; do
 		# The empty name at the end waits for all that still run.
 		while [ $running -gt 0 ] && { [ -z "$file" ] || [ $running -ge "${SE_TAP_JOBS:-2}" ]; }; do
-			status=0
-			wait -n -p pid "${!name_of[@]}" || status=$?
-			end_tap_file $status "${name_of[$pid]}" $((SECONDS - start_of[$pid]))
-			unset "name_of[$pid]"
+			read -r name status took <&"$ended"
+			end_tap_file "$status" "$name" "$took"
 			running=$((running - 1))
 		done
 		[ -n "$file" ] || break
 		name=$(basename "$file" .pl)
 		as_user mkdir -p "$SE_WORK/tap/$name"
-		export -f run_tap_file
-		SE_PGXS=$SE_PGXS as_user bash -c "run_tap_file $name" </dev/null &
-		name_of[$!]=$name
-		start_of[$!]=$SECONDS
+		(
+			start=$SECONDS
+			status=0
+			as_user bash -c "run_tap_file $name" </dev/null {ended}>&- || status=$?
+			echo "$name $status $((SECONDS - start))" >&"$ended"
+		) &
 		running=$((running + 1))
 	done
+	exec {ended}>&-
 	end_group
 }
 

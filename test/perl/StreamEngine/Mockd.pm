@@ -6,8 +6,7 @@
 # NOTES
 #	The commands and what the mock cannot do are described in
 #	test/tools/README.md.  Each command is answered when it has taken effect; an
-#	"error: ..." dies here.  The child ends at the end of its input, so that it
-#	cannot outlive the test.
+#	"error: ..." dies here.  The cluster ends with the object or the test.
 #
 #	Commands are methods: $mock->create('orders', 3), $mock->down(1),
 #	$mock->error(1, -195).
@@ -77,15 +76,17 @@ sub produce
 	return;
 }
 
-# end(): stops the cluster and waits for its end.
+# end(): stops the cluster and waits for its end.  The end of its input would
+# not do: servers that were started meanwhile hold the pipe open as well.
 sub end
 {
 	my ($self) = @_;
+	my $run = delete $self->{run};
 
-	return unless defined $self->{run};
-	$self->{timeout}->reset;
-	eval { $self->{run}->finish; };
-	$self->{run} = undef;
+	return unless defined $run;
+	$self->{stdin} .= "quit\n";
+	$self->{timeout}->start(10);
+	eval { $run->finish; } or eval { $run->kill_kill(grace => 1); };
 	return;
 }
 
