@@ -138,7 +138,7 @@ if [ -z "$bootstrap" ]; then
 	as_user mkfifo "$SE_WORK/mockd.in"
 	as_user touch "$SE_WORK/mockd.out"
 	# Opened for reading and writing, the pipe never ends: with --keep the broker outlives this script.
-	as_user bash -c 'exec "$1" <>"$2" >"$3" 2>"$3.err"' mockd "$tools/mockd" "$SE_WORK/mockd.in" "$SE_WORK/mockd.out" &
+	as_user bash -c 'exec "$1" <>"$2" >"$3" 2>"$3.err"' mockd "$tools/mockd" "$SE_WORK/mockd.in" "$SE_WORK/mockd.out" 2>/dev/null &
 	disown
 	se_wait_until 20 grep -q '^bootstrap=' "$SE_WORK/mockd.out" || se_die "the mock broker did not start"
 	bootstrap=$(sed -n 's/^bootstrap=//p' "$SE_WORK/mockd.out")

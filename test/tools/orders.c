@@ -301,7 +301,7 @@ put_order(char *buffer, int64_t number, int64_t user, int64_t event_us, int bad,
 	if (bad == 6)
 		out = put_text(out, "null");
 	else if (bad == 7)
-		out = put_text(out, "\"yesterday\"");
+		out = put_text(out, "\"a while ago\"");
 	else
 	{
 		*out++ = '"';
