@@ -180,7 +180,8 @@ stream_paths(PlannerInfo *root, RelOptInfo *baserel, Oid relid)
 		read = Max(baserel->rows, read * 0.1);
 
 	startup = CONNECT_COST + baserel->baserestrictcost.startup;
-	total = startup + read * (cpu_tuple_cost * RECORD_COST_FACTOR + baserel->baserestrictcost.per_tuple);
+	total = startup + read * (cpu_tuple_cost * RECORD_COST_FACTOR +
+							  baserel->baserestrictcost.per_tuple);
 	add_path(baserel, (Path *)
 			 se_create_foreignscan_path(root, baserel, baserel->rows, startup, total,
 										baserel->lateral_relids));

@@ -83,7 +83,8 @@ se_headers_of_record(const SeRecord *record)
 		size_t		size;
 
 		for (size_t i = 0;
-			 rd_kafka_header_get_all(headers, i, &name, &bytes, &size) == RD_KAFKA_RESP_ERR_NO_ERROR;
+			 rd_kafka_header_get_all(headers, i, &name, &bytes, &size) ==
+			 RD_KAFKA_RESP_ERR_NO_ERROR;
 			 i++)
 		{
 			JsonbValue	value;

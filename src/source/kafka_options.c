@@ -595,7 +595,7 @@ se_kafka_settings(Oid relid, Oid userid, const char **mechanism)
 	settings = add_setting(settings, "socket.timeout.ms", "30000", NULL, false);
 	settings = add_setting(settings, "socket.keepalive.enable", "true", NULL, false);
 	settings = add_setting(settings, "reconnect.backoff.ms", "100", NULL, false);
-	settings = add_setting(settings, "reconnect.backoff.max.ms", "5000", NULL, false);
+	settings = add_setting(settings, "reconnect.backoff.max.ms", "1000", NULL, false);
 	settings = add_setting(settings, "topic.metadata.refresh.interval.ms", "60000", NULL, false);
 
 	protocol = se_option_value(server->options, "security_protocol");

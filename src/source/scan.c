@@ -179,7 +179,7 @@ ranges_of_limits(StreamScan *scan, const ScanLimits *limits)
 		start = Max(scan->low[p], limits->offset.first);
 		end = scan->high[p];
 		if (limits->offset.last < end)
-			end = limits->offset.last == PG_INT64_MIN ? PG_INT64_MIN : limits->offset.last + 1;
+			end = Max(limits->offset.last, -1) + 1;
 		if (start < end && !TIMESTAMP_IS_NOBEGIN(limits->since))
 			start = Max(start, scan->routine->offset_for_time(scan->source, p, limits->since,
 															  ASK_TIMEOUT_MS));
@@ -222,7 +222,7 @@ ranges_of_override(StreamScan *scan, const ScanLimits *limits)
 			continue;
 		range.start = Max(range.start, limits->offset.first);
 		if (limits->offset.last < range.end)
-			range.end = limits->offset.last == PG_INT64_MIN ? PG_INT64_MIN : limits->offset.last + 1;
+			range.end = Max(limits->offset.last, -1) + 1;
 		if (range.start < range.end)
 			scan->ranges[scan->nranges++] = range;
 	}
@@ -459,8 +459,8 @@ wait_for_records(StreamScan *scan)
 
 	if (fd >= 0)
 		(void) WaitLatchOrSocket(MyLatch,
-								 WL_LATCH_SET | WL_SOCKET_READABLE | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
-								 fd, WAIT_MS, PG_WAIT_EXTENSION);
+								 WL_LATCH_SET | WL_SOCKET_READABLE | WL_TIMEOUT |
+								 WL_EXIT_ON_PM_DEATH, fd, WAIT_MS, PG_WAIT_EXTENSION);
 	else
 		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, poll_ms,
 						 PG_WAIT_EXTENSION);

@@ -44,6 +44,9 @@
 /* How often the engine looks for new rows. */
 #define POLL_MS 20
 
+/* Largest value of the option "partitions". */
+#define MAX_PARTITIONS 100000
+
 typedef struct TablePartition
 {
 	int32		partition;
@@ -105,7 +108,7 @@ se_table_validate(List *options, int place)
 						 errhint("Write it as \"schema.name\".")));
 		}
 		else if (place == SE_ON_SERVER && strcmp(def->defname, "partitions") == 0)
-			(void) se_option_integer(def->defname, value, 1, 100000);
+			(void) se_option_integer(def->defname, value, 1, MAX_PARTITIONS);
 		else if (!se_stream_option_check(def->defname, value, place))
 		{
 			const char *names[32];
@@ -180,6 +183,8 @@ table_open_source(Oid relid, Oid userid)
 	const char *partitions = se_option_value(server->options, "partitions");
 	SeStreamOptions options;
 	Relation	relation;
+	List	   *names;
+	char	   *schema;
 	TableSource *source;
 	MemoryContext context;
 	MemoryContext caller;
@@ -197,12 +202,13 @@ table_open_source(Oid relid, Oid userid)
 	source->records = AllocSetContextCreate(context, "table source records",
 											ALLOCSET_DEFAULT_SIZES);
 	source->userid = userid;
-	source->fixed_partitions = partitions ? se_option_integer("partitions", partitions, 1, 100000) : 0;
+	if (partitions != NULL)
+		source->fixed_partitions = se_option_integer("partitions", partitions, 1, MAX_PARTITIONS);
 
-	relation = relation_openrv(makeRangeVarFromNameList(textToQualifiedNameList(cstring_to_text(name))),
-							   AccessShareLock);
-	source->relation = quote_qualified_identifier(get_namespace_name(RelationGetNamespace(relation)),
-												  RelationGetRelationName(relation));
+	names = textToQualifiedNameList(cstring_to_text(name));
+	relation = relation_openrv(makeRangeVarFromNameList(names), AccessShareLock);
+	schema = get_namespace_name(RelationGetNamespace(relation));
+	source->relation = quote_qualified_identifier(schema, RelationGetRelationName(relation));
 	(void) check_column(relation, "partition", INT4OID, true);
 	(void) check_column(relation, "offset", INT8OID, true);
 	(void) check_column(relation, "timestamp", TIMESTAMPTZOID, true);
@@ -321,8 +327,9 @@ static int64
 result_int64(int column, int64 if_null)
 {
 	bool		isnull;
-	Datum		value = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, column, &isnull);
+	Datum		value;
 
+	value = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, column, &isnull);
 	return isnull ? if_null : DatumGetInt64(value);
 }
 
