@@ -391,8 +391,9 @@ se_build_locked()
 			as_user "${make[@]}" -j 1 install DESTDIR="$SE_ROOT" &&
 			if [ -f test/tools/Makefile ]; then as_user make -s -C test/tools; fi
 	) </dev/null >>"$log" 2>&1 || status=$?
-	grep -E '(warning|error):' "$log" >&2 || true
-	if [ $status -ne 0 ]; then
+	if [ $status -eq 0 ]; then
+		grep 'warning:' "$log" >&2 || true
+	else
 		tail -n 40 "$log" >&2
 		se_log "the build failed"
 	fi

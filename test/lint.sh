@@ -120,8 +120,9 @@ def check_c_format(path):
         if re.search(r'^[^"/*]*\b(if|while|for|switch)\(', line):
             found.append((path, number, 'spacing: a keyword is followed by a blank'))
         width = len(line.expandtabs(4))
-        # A message is not broken, so that it can be searched for.
-        if width > MAX_COLUMNS and not re.search(r'"([^"\\]|\\.){30,}"', line):
+        # A message is not broken, so that it can be searched for; nor are data of a test.
+        quoted = sum(len(literal) for literal in re.findall(r'"(?:[^"\\]|\\.)*"', line))
+        if width > MAX_COLUMNS and quoted < 30:
             found.append((path, number, 'line of %d columns, at most %d' % (width, MAX_COLUMNS)))
     if not text.endswith('\n'):
         found.append((path, len(ours_raw), 'no newline at the end of the file'))
