@@ -118,7 +118,7 @@ look(const WaitTarget *target, char **reason)
 	se_catalog_begin(&scope);
 	/* readers concerned that are behind somewhere */
 	if (se_spi("SELECT FROM stream_engine.reader r"
-			   " JOIN stream_engine.stream s ON s.id = r.stream,"
+			   " JOIN stream_engine.stream s ON s.id = r.stream CROSS JOIN"
 			   " LATERAL ROWS FROM (pg_catalog.unnest($3), pg_catalog.unnest($4)) AS t(part, fin)"
 			   " LEFT JOIN stream_engine.reader_partition p ON p.reader = r.id AND p.partition = t.part"
 			   " WHERE s.id = $1"

@@ -219,6 +219,14 @@ se_kafka_offset_for_time(SeSource *opaque, int32 partition, TimestampTz t, int t
 	offset = ask_offset(source, partition, ms, timeout_ms);
 	if (offset >= 0)
 		return offset;
+
+	/*
+	 * No record is that late; or there are no times to look up (records
+	 * without, a broker that cannot), which shows when even the earliest time
+	 * finds none: then any record may be wanted.
+	 */
 	se_kafka_offsets(opaque, partition, timeout_ms, &low, &high);
+	if (low < high && ask_offset(source, partition, 0, timeout_ms) < 0)
+		return low;
 	return high;
 }

@@ -100,7 +100,10 @@ typedef struct SeSourceRoutine
 	void		(*offsets) (SeSource *source, int32 partition, int timeout_ms,
 							int64 *low, int64 *high);
 
-	/* First offset with timestamp >= t; the end offset if there is none. */
+	/*
+	 * First offset with timestamp >= t; the end offset if there is none, the
+	 * first one kept if the broker cannot tell.
+	 */
 	int64		(*offset_for_time) (SeSource *source, int32 partition, TimestampTz t,
 									int timeout_ms);
 
@@ -111,7 +114,9 @@ typedef struct SeSourceRoutine
 
 	/*
 	 * Start to fetch these partitions from these offsets, and no others;
-	 * what was fetched before and not delivered is dropped.
+	 * what was fetched before and not delivered is dropped.  A partition
+	 * that is given the position it has goes on; if it is at its end, that
+	 * is told again.  The batch must have been released.
 	 */
 	void		(*assign) (SeSource *source, const SePosition *positions, int npositions);
 
@@ -126,7 +131,8 @@ typedef struct SeSourceRoutine
 
 	/*
 	 * A descriptor that becomes readable when fetch has something after
-	 * having had nothing, or -1 with *poll_ms = how often to try instead.
+	 * having had nothing, or -1 with *poll_ms = how often to try instead.  It
+	 * stays the same as long as the source is open.
 	 */
 	int			(*wait_fd) (SeSource *source, int *poll_ms);
 
