@@ -116,7 +116,8 @@ typedef struct SeSourceRoutine
 	 * Start to fetch these partitions from these offsets, and no others;
 	 * what was fetched before and not delivered is dropped.  A partition
 	 * that is given the position it has goes on; if it is at its end, that
-	 * is told again.  The batch must have been released.
+	 * is told again.  A batch that is held must be released before, unless
+	 * all partitions go on.
 	 */
 	void		(*assign) (SeSource *source, const SePosition *positions, int npositions);
 
