@@ -483,7 +483,7 @@ merge_block(SeMemtable *table, int n)
 	{
 		const SeGroup *entry = (const SeGroup *) (entries + i * layout->slot_size);
 
-		__builtin_prefetch(slot_at(table, entry->hash >> (32 - table->bits)), 1);
+		__builtin_prefetch(slot_at(table, home_of(table, entry->hash)), 1);
 	}
 	for (int i = 0; i < n; i++)
 	{
@@ -515,6 +515,7 @@ se_memtable_merge(SeMemtable *table, const char *bytes, Size size, uint32 hash_l
 	uint32		previous = 0;
 	MemoryContext old = MemoryContextSwitchTo(table->call_context);
 
+	se_memtable_cover(table, hash_low, hash_high);
 	while (left > 0)
 	{
 		int			n = 0;

@@ -245,8 +245,9 @@ se_key_hash(const SeGroupLayout *layout, const SeGroup *probe)
 					SeDecimal	value = normalize_decimal(*(const SeDecimal *) part);
 
 					if (value.scale == SE_DECIMAL_WIDE)
-						hash = mix_hash(hash, DatumGetUInt32(DirectFunctionCall1(hash_numeric,
-																				 wide_datum(value))));
+						hash = mix_hash(hash,
+										DatumGetUInt32(DirectFunctionCall1(hash_numeric,
+																		   wide_datum(value))));
 					else
 						hash = mix_hash(mix_hash(hash, value.mantissa), value.scale);
 					break;

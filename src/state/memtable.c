@@ -3,11 +3,14 @@
  *	  The groups of one slice, in a flat open-addressing table.
  *
  * NOTES
- *	  Slots are indexed by the high bits of the hash and probed linearly without
- *	  wrapping: behind the home slots lies a tail.  So the array is nearly in hash
- *	  order, a flush only has to sort within clusters (of one to three slots at
- *	  this load), and reads memory once, forward.  Indexing by low bits would cost
- *	  the same to update and a radix sort to flush.
+ *	  Home slots rise with the hash and are probed linearly without wrapping:
+ *	  behind them lies a tail.  So the array is nearly in hash order, a flush only
+ *	  has to sort within clusters (of one to three slots at this load), and reads
+ *	  memory once, forward.  Indexing by the hash's low bits would cost the same
+ *	  to update and a radix sort to flush.
+ *
+ *	  A table into which one hash range is merged spreads that range over its
+ *	  slots (se_memtable_cover): over all hashes, the range would be one cluster.
  *
  *	  Keys that hash alike (badly hashed types, or an adversary) make a long
  *	  cluster rather than a full table; when a cluster runs into the end of the
@@ -43,12 +46,6 @@ total_slots(const SeMemtable *table)
 	return home_slots(table) + table->tail;
 }
 
-static inline int64
-home_of(const SeMemtable *table, uint32 hash)
-{
-	return hash >> (32 - table->bits);
-}
-
 /* Fewest bits at which "ngroups" stay below the load limit of 0.62. */
 static int
 bits_for(int64 ngroups)
@@ -58,6 +55,14 @@ bits_for(int64 ngroups)
 	while (bits < MAX_BITS && (int64) ((INT64CONST(1) << bits) * 0.62) < ngroups)
 		bits++;
 	return bits;
+}
+
+static void
+set_range(SeMemtable *table, uint32 hash_low, uint32 hash_high)
+{
+	table->range_low = hash_low;
+	table->range_high = hash_high;
+	table->scale = ((uint64) home_slots(table) << 32) / ((uint64) (hash_high - hash_low) + 1);
 }
 
 /* Allocate zeroed slots for table->bits and table->tail. */
@@ -70,6 +75,7 @@ allocate_slots(SeMemtable *table)
 													MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
 	table->slots = (char *) TYPEALIGN(CACHE_LINE, table->slots_alloc);
 	table->limit = (int64) (home_slots(table) * 0.62);
+	set_range(table, table->range_low, table->range_high);
 }
 
 SeMemtable *
@@ -87,6 +93,7 @@ se_memtable_create(const SeGroupLayout *layout, MemoryContext parent, int64 expe
 												ALLOCSET_SMALL_SIZES);
 	table->bits = bits_for(expected_groups);
 	table->tail = MIN_TAIL;
+	table->range_high = PG_UINT32_MAX;
 	table->ordered = true;
 	allocate_slots(table);
 	return table;
@@ -170,27 +177,12 @@ move_slots(SeMemtable *table, const char *slots, int64 nslots)
 	return true;
 }
 
-/*
- * Make room for more groups, after se_memtable_find refused.  All pointers to
- * groups die.
- */
-void
-se_memtable_grow(SeMemtable *table)
+/* Move all groups to new slots, for table->bits, table->tail and the range. */
+static void
+rebuild(SeMemtable *table, int64 old_total)
 {
 	char	   *old_slots = table->slots;
 	void	   *old_alloc = table->slots_alloc;
-	int64		old_total = total_slots(table);
-
-	if (table->ngroups >= table->limit)
-	{
-		if (table->bits == MAX_BITS)
-			ereport(ERROR,
-					(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
-					 errmsg("too many groups in one window")));
-		table->bits++;
-	}
-	else
-		table->tail *= 2;
 
 	for (;;)
 	{
@@ -202,6 +194,44 @@ se_memtable_grow(SeMemtable *table)
 	}
 	pfree(old_alloc);
 	table->ordered = false;
+}
+
+/*
+ * Make room for more groups, after se_memtable_find refused.  All pointers to
+ * groups die.
+ */
+void
+se_memtable_grow(SeMemtable *table)
+{
+	int64		old_total = total_slots(table);
+
+	if (table->ngroups < table->limit)
+		table->tail *= 2;
+	else if (table->bits < MAX_BITS)
+		table->bits++;
+	else
+		ereport(ERROR,
+				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+				 errmsg("too many groups in one window")));
+	rebuild(table, old_total);
+}
+
+/*
+ * Prepare the table for groups with these hashes.  An empty table is given the
+ * range; one with groups keeps its own if that contains the new one, else it is
+ * spread over all hashes, and pointers to groups die.
+ */
+void
+se_memtable_cover(SeMemtable *table, uint32 hash_low, uint32 hash_high)
+{
+	if (table->ngroups == 0)
+		set_range(table, hash_low, Max(hash_low, hash_high));
+	else if (hash_low < table->range_low || hash_high > table->range_high)
+	{
+		table->range_low = 0;
+		table->range_high = PG_UINT32_MAX;
+		rebuild(table, total_slots(table));
+	}
 }
 
 SeGroup *
@@ -298,6 +328,7 @@ se_memtable_lookup(SeMemtable *table, const SeVector *keys, const int *rows, int
 	int			start = 0;
 
 	se_state_error_row = -1;
+	se_memtable_cover(table, 0, PG_UINT32_MAX);
 	if (table->layout->nkeys == 0)
 	{
 		SeGroup    *probe = (SeGroup *) se_memtable_scratch(table);

@@ -80,8 +80,8 @@ extern Size se_memtable_memory(const SeMemtable *table);	/* bytes */
 /*
  * Find or create the groups of rows[0..nrows-1] of the key vectors
  * (keys[nkeys]).  groups[i] receives the group of rows[i]; the pointers are
- * valid until the next lookup, merge or reset.  Keys are copied only when a
- * group is born.  nkeys = 0: the one group.
+ * valid until the next lookup, flush, merge, sort, scan or reset.  Keys are
+ * copied only when a group is born.  nkeys = 0: the one group.
  */
 extern void se_memtable_lookup(SeMemtable *table, const SeVector *keys, const int *rows,
 							   int nrows, SeGroup **groups);
@@ -100,7 +100,8 @@ extern int	se_state_error_row;
  * Encode all groups in hash order as chunks of at most "max_chunk" bytes (a
  * group larger than that gets a chunk of its own) and hand them to "emit" with
  * the smallest and largest hash (upper 32 bits) and the number of groups in it.
- * The bytes are valid during the call.  The table is unchanged.
+ * The bytes are valid during the call.  The table's groups are unchanged, but
+ * may be moved.
  */
 typedef void (*SeChunkSink) (void *arg, const char *bytes, Size size, uint32 hash_low,
 							 uint32 hash_high, int ngroups);
@@ -109,11 +110,17 @@ extern void se_memtable_flush(SeMemtable *table, Size max_chunk, SeChunkSink emi
 /*
  * Merge the groups of a chunk whose hash (upper 32 bits) lies within
  * [hash_low, hash_high].  Raises ERRCODE_DATA_CORRUPTED on malformed bytes.
+ * Merges into an empty table fit it to their range: when a slice is merged
+ * range by range, reset the table in between and pass the same range for all
+ * chunks.
  */
 extern void se_memtable_merge(SeMemtable *table, const char *bytes, Size size,
 							  uint32 hash_low, uint32 hash_high);
 
-/* Groups in hash order: *position starts at 0; NULL at the end. */
+/*
+ * Groups in hash order: *position starts at 0; NULL at the end.  Groups are not
+ * moved while a scan goes on.
+ */
 extern SeGroup *se_memtable_next(SeMemtable *table, int64 *position);
 
 /* All groups sorted by key (btree order of the keys, NULLs last), palloc'd array. */

@@ -189,8 +189,10 @@ struct SeMemtable
 
 	char	   *slots;			/* aligned to a cache line */
 	void	   *slots_alloc;
-	int			bits;			/* home slots = 2^bits, indexed by the hash's
-								 * high bits */
+	int			bits;			/* home slots = 2^bits */
+	uint32		range_low;		/* the hashes that are spread over the slots */
+	uint32		range_high;
+	uint64		scale;			/* home slot = (hash - range_low) * scale / 2^32 */
 	int64		tail;			/* further slots behind them, instead of
 								 * wrapping */
 	int64		ngroups;
@@ -213,6 +215,12 @@ static inline SeGroup *
 slot_at(const SeMemtable *table, int64 index)
 {
 	return (SeGroup *) (table->slots + index * table->layout->slot_size);
+}
+
+static inline int64
+home_of(const SeMemtable *table, uint32 hash)
+{
+	return (int64) (((hash - table->range_low) * table->scale) >> 32);
 }
 
 static inline bool
@@ -242,6 +250,7 @@ state_count(const SeStateDef *state, const SeGroup *group)
  */
 extern SeGroup *se_memtable_find(SeMemtable *table, const SeGroup *probe);
 extern void se_memtable_grow(SeMemtable *table);
+extern void se_memtable_cover(SeMemtable *table, uint32 hash_low, uint32 hash_high);
 extern void se_memtable_order(SeMemtable *table);
 extern char *se_memtable_scratch(SeMemtable *table);
 
