@@ -70,6 +70,11 @@ EXECUTE fdw_prepared(1, 12);
 EXECUTE fdw_prepared(NULL, 12);
 RESET plan_cache_mode;
 
+-- a field of the records with a metadata column's name is none
+CREATE FOREIGN TABLE fdw_field (_offset bigint OPTIONS (path '$.id')) SERVER fdw_server OPTIONS (topic 'a');
+SELECT count(*) FROM fdw_field WHERE _offset < 5;
+DROP FOREIGN TABLE fdw_field;
+
 -- a scan is repeated with other values, and joined with itself
 SELECT p, (SELECT count(*) FROM fdw_orders WHERE _partition = p AND _offset < 10 + p) FROM generate_series(0, 3) p;
 SET enable_hashjoin = off;

@@ -21,6 +21,7 @@
 #include "commands/defrem.h"
 #include "fmgr.h"
 #include "foreign/fdwapi.h"
+#include "foreign/foreign.h"
 #include "nodes/makefuncs.h"
 #include "nodes/nodeFuncs.h"
 #include "optimizer/clauses.h"
@@ -33,6 +34,7 @@
 #include "utils/rel.h"
 
 #include "compat/compat.h"
+#include "options.h"
 #include "scan.h"
 
 /* Records of a topic of which nothing is known. */
@@ -72,6 +74,9 @@ metadata_of_var(Node *node, RelOptInfo *baserel, Oid relid)
 		var->varattno <= 0)
 		return SE_META_NONE;
 	column = se_metadata_of_column(get_attname(relid, var->varattno, false));
+	if (column != SE_META_NONE &&
+		se_option_value(GetForeignColumnOptions(relid, var->varattno), "path") != NULL)
+		return SE_META_NONE;	/* a field of the records with such a name */
 	switch (column)
 	{
 		case SE_META_PARTITION:
