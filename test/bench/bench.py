@@ -50,7 +50,9 @@ DEFAULT_VARIANTS = ["8keys", "100k_sparse", "100k_dense", "staging", "latency"]
 
 PARTITIONS = 4
 MIN_PAIRS = 7
+MIN_WINDOWS = 50
 MAX_STEAL = 35.0
+MAX_LOAD = 1.0
 
 
 def say(text):
@@ -299,6 +301,11 @@ def judge(result, meets_must, meets_aim, rounds):
         doubts.append(f"{result['steal_percent']:.0f} % of the CPU time was stolen")
     if rounds < MIN_PAIRS:
         doubts.append(f"fewer than {MIN_PAIRS} rounds")
+    if result["kind"] == "latency":
+        if result["windows"] < MIN_WINDOWS:
+            doubts.append(f"fewer than {MIN_WINDOWS} windows")
+        if result["load_average"] > MAX_LOAD * os.cpu_count():
+            doubts.append(f"a load of {result['load_average']:.1f} on {os.cpu_count()} processors")
     if "r_ns" in result and result["r_ns"]["max"] > 1.6 * result["r_ns"]["min"]:
         doubts.append(f"R itself varied from {result['r_ns']['min']:.0f} to {result['r_ns']['max']:.0f} ns")
     result["doubts"] = doubts
@@ -346,6 +353,7 @@ def latency(name, variant, cluster, kafka, options):
                   steal_percent=noise.steal(), must=variant["must"], aim=variant["aim"],
                   p50_ms=percentile(values, 0.5), p99_ms=percentile(values, 0.99), max_ms=max(values),
                   server_cpu_percent=100 * cpu / wall, latencies_ms=values)
+    result["load_average"] = os.getloadavg()[0]
     p50, p99 = result["p50_ms"], result["p99_ms"]
     judge(result, p50 <= variant["must"][0] and p99 <= variant["must"][1],
           p50 <= variant["aim"][0] and p99 <= variant["aim"][1], MIN_PAIRS)
