@@ -14,7 +14,6 @@
 #include "postgres.h"
 
 #include "catalog/pg_type.h"
-#include "common/int.h"
 #include "mb/pg_wchar.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
@@ -92,8 +91,8 @@ absent_value(const Loop *loop, int row)
 }
 
 /*
- * Is there a value in this row to coerce?  "row" must be good.  As a function of
- * all loops it is inlined.
+ * Is there a value to coerce in this row?  Bad rows are left alone, missing and
+ * null fields are done with here.
  */
 static inline bool
 has_value(const Loop *loop, int row)
@@ -390,7 +389,9 @@ round_timestamp(int64 value, int64 unit)
 static void
 timestamp_column(const Loop *loop)
 {
-	static const int64 units[MAX_TIMESTAMP_PRECISION + 1] = {1000000, 100000, 10000, 1000, 100, 10, 1};
+	static const int64 units[MAX_TIMESTAMP_PRECISION + 1] = {
+		1000000, 100000, 10000, 1000, 100, 10, 1
+	};
 	const SeTypeCoercion *coercion = &loop->column->coercion;
 	bool		with_zone = coercion->base == TIMESTAMPTZOID;
 	int64		unit = 1;
@@ -436,9 +437,11 @@ date_column(const Loop *loop)
 static bool
 parse_uuid(const char *s, int len, uint8 *result)
 {
+	/* value + 1, so that 0 is no digit */
 	static const int8 hex[256] = {
-		['0'] = 1, ['1'] = 2, ['2'] = 3, ['3'] = 4, ['4'] = 5, ['5'] = 6, ['6'] = 7, ['7'] = 8,
-		['8'] = 9, ['9'] = 10, ['a'] = 11, ['b'] = 12, ['c'] = 13, ['d'] = 14, ['e'] = 15, ['f'] = 16,
+		['0'] = 1, ['1'] = 2, ['2'] = 3, ['3'] = 4, ['4'] = 5,
+		['5'] = 6, ['6'] = 7, ['7'] = 8, ['8'] = 9, ['9'] = 10,
+		['a'] = 11, ['b'] = 12, ['c'] = 13, ['d'] = 14, ['e'] = 15, ['f'] = 16,
 		['A'] = 11, ['B'] = 12, ['C'] = 13, ['D'] = 14, ['E'] = 15, ['F'] = 16
 	};
 

@@ -8,6 +8,8 @@
  *	  that
  *	  - numbers become integers by value (1e3 and 15.0 are integers),
  *	  - numbers become times only by option epoch,
+ *	  - words like "now" are no times: a record must mean the same whenever it is
+ *	    read,
  *	  - json and jsonb take the value as it was written,
  *	  - a JSON array becomes a Postgres array element by element, nested ones a
  *	    multidimensional array,
@@ -15,6 +17,8 @@
  *	  Allocates in CurrentMemoryContext, and raises errors.
  */
 #include "postgres.h"
+
+#include <ctype.h>
 
 #include "catalog/pg_type.h"
 #include "mb/pg_wchar.h"
@@ -181,6 +185,32 @@ epoch_value(SeTypeCoercion *coercion, const SeJsonValue *value)
 				 errmsg("timestamp out of range: \"%s\"", value_text(value, false))));
 	return DirectFunctionCall2(timestamp_scale, TimestampGetDatum(result),
 							   Int32GetDatum(coercion->typmod));
+}
+
+/* Raise an error if a date or time names the current one. */
+static void
+refuse_current_time(SeTypeCoercion *coercion, const char *text)
+{
+	static const char *const words[] = {"now", "today", "tomorrow", "yesterday"};
+	const char *at = text;
+
+	while (*at != '\0')
+	{
+		int			len = 0;
+
+		while (isalpha((unsigned char) at[len]))
+			len++;
+		for (int i = 0; i < lengthof(words); i++)
+		{
+			if (len == strlen(words[i]) && pg_strncasecmp(at, words[i], len) == 0)
+				ereport(ERROR,
+						(errcode(ERRCODE_INVALID_DATETIME_FORMAT),
+						 errmsg("invalid input syntax for type %s: \"%s\"",
+								format_type_be(coercion->base), text),
+						 errdetail("The value would depend on the time at which the record is read.")));
+		}
+		at += Max(len, 1);
+	}
 }
 
 /* Cut the next value out of valid JSON; *at is moved behind it. */
@@ -353,6 +383,7 @@ static Datum
 base_value(SeTypeCoercion *coercion, const SeJsonValue *value, ErrorData **error)
 {
 	bool		json = coercion->base == JSONOID || coercion->base == JSONBOID;
+	char	   *text;
 
 	if (coercion->element != NULL && value->kind == SE_JSON_ARRAY)
 		return array_value(coercion, value, error);
@@ -380,7 +411,18 @@ base_value(SeTypeCoercion *coercion, const SeJsonValue *value, ErrorData **error
 						 errdetail("A number is no date; declare the column as timestamp with time zone with option epoch.")));
 		}
 	}
-	return call_input(coercion, value_text(value, json), error);
+	text = value_text(value, json);
+	switch (coercion->base)
+	{
+		case DATEOID:
+		case TIMEOID:
+		case TIMETZOID:
+		case TIMESTAMPOID:
+		case TIMESTAMPTZOID:
+			refuse_current_time(coercion, text);
+			break;
+	}
+	return call_input(coercion, text, error);
 }
 
 Datum

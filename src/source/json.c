@@ -12,6 +12,7 @@ bad_record(SeDecoder *decoder, int row)
 {
 	SeJsonStatus status = decoder->status[row];
 	const char *text = se_json_error_text(status.error);
+	const char *payload = decoder->batch.records[row].payload;
 
 	switch (status.error)
 	{
@@ -24,7 +25,7 @@ bad_record(SeDecoder *decoder, int row)
 			se_decoder_bad_row(decoder, row, NULL, ERRCODE_CHARACTER_NOT_IN_REPERTOIRE,
 							   "invalid JSON: invalid byte sequence for encoding \"UTF8\" "
 							   "at byte %d: 0x%02x", status.position + 1,
-							   (unsigned char) decoder->batch.records[row].payload[status.position]);
+							   (unsigned char) payload[status.position]);
 			break;
 		default:
 			se_decoder_bad_row(decoder, row, NULL, ERRCODE_INVALID_TEXT_REPRESENTATION,

@@ -42,11 +42,11 @@ written(const SeJsonValue &value)
 static void
 convert(const SeJsonValue &value)
 {
-	int64_t		integer = 0;
-	int64_t		other;
-	double		d = 0;
-	float		f;
-	SeDecimal	decimal = {0, 0};
+	int64_t integer = 0;
+	int64_t other;
+	double d = 0;
+	float f;
+	SeDecimal decimal = {0, 0};
 	SeScalarStatus is_integer = se_scalar_int64(value.data, value.len, &integer);
 	SeScalarStatus is_double = se_scalar_float64(value.data, value.len, &d);
 	SeScalarStatus is_decimal = se_scalar_decimal(value.data, value.len, &decimal);
@@ -62,19 +62,21 @@ convert(const SeJsonValue &value)
 		return;
 	require(is_integer != SE_SCALAR_OTHER && is_double != SE_SCALAR_OTHER, "a number is decided");
 	if (is_double == SE_SCALAR_OK)
-		require(d == strtod(std::string(value.data, value.len).c_str(), NULL), "a double is rounded correctly");
+		require(d == strtod(std::string(value.data, value.len).c_str(), NULL),
+				"a double is rounded correctly");
 	if (is_decimal == SE_SCALAR_OK)
 	{
-		int64_t		unit = 1;
+		int64_t unit = 1;
 
 		for (int i = 0; i < decimal.scale; i++)
 			unit *= 10;
-		require(is_integer == (decimal.mantissa % unit == 0 ? SE_SCALAR_OK : SE_SCALAR_FRACTION), "integral alike");
+		require(is_integer == (decimal.mantissa % unit == 0 ? SE_SCALAR_OK : SE_SCALAR_FRACTION),
+				"integral alike");
 		if (is_integer == SE_SCALAR_OK)
 			require(integer == decimal.mantissa / unit, "the same integer");
 
 		/* rounding to what it has changes nothing */
-		SeDecimal	same = decimal;
+		SeDecimal same = decimal;
 
 		if (se_decimal_apply_typmod(&same, 18, decimal.scale))
 			require(same.mantissa == decimal.mantissa && same.scale == decimal.scale, "typmod");
@@ -91,7 +93,7 @@ extern "C" int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	static SeJson *json = NULL;
-	static int	slots[5];
+	static int slots[5];
 	std::vector<std::string> texts(1);
 	std::vector<SeRecord> records;
 	static SeJsonStatus status[SE_BATCH_MAX];
@@ -99,9 +101,10 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
 	if (json == NULL)
 	{
-		static const char *const paths[] = {"$.a", "$.a.b", "$.a[1]", "$['long member name'].x", "$"};
+		static const char *const paths[] = {"$.a", "$.a.b", "$.a[1]", "$['long member name'].x",
+											"$"};
 		const char *message;
-		int			position;
+		int position;
 
 		json = se_json_create();
 		for (int i = 0; i < 5; i++)
@@ -121,7 +124,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
 	for (const std::string &text : texts)
 	{
-		SeRecord	record = {};
+		SeRecord record = {};
 
 		bytes.emplace_back(text.begin(), text.end());
 		record.payload = bytes.back().empty() ? "" : bytes.back().data();
@@ -138,7 +141,8 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		require((alone[i].error == SE_JSON_OK) == reference.valid, "valid alike");
 		if (!reference.valid)
 		{
-			require(alone[i].position >= 0 && alone[i].position <= records[i].payload_len, "position");
+			require(alone[i].position >= 0 && alone[i].position <= records[i].payload_len,
+					"position");
 			continue;
 		}
 		value = se_json_values(json, slots[0]);
@@ -154,15 +158,19 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 			{
 				std::vector<char> plain(value->len);
 				SeJsonError error;
-				int			len = se_json_unescape(value->data, value->len, plain.data(), &error);
+				int len = se_json_unescape(value->data, value->len, plain.data(), &error);
 
-				require(len <= value->len && (len >= 0 || error == SE_JSON_NUL || error == SE_JSON_SURROGATE), "unescape");
+				require(len <= value->len &&
+							(len >= 0 || error == SE_JSON_NUL || error == SE_JSON_SURROGATE),
+						"unescape");
 			}
 		}
 	}
 
 	require(se_json_run(json, records.data(), (int) records.size(), status), "memory");
 	for (size_t i = 0; i < records.size(); i++)
-		require(status[i].error == alone[i].error && (status[i].error == SE_JSON_OK || status[i].position == alone[i].position), "alike among others");
+		require(status[i].error == alone[i].error &&
+					(status[i].error == SE_JSON_OK || status[i].position == alone[i].position),
+				"alike among others");
 	return 0;
 }

@@ -17,8 +17,7 @@
 class JsonReference
 {
 public:
-	JsonReference(const std::string &text, const std::string &member)
-		: text(text), member(member)
+	JsonReference(const std::string &text, const std::string &member) : text(text), member(member)
 	{
 		space();
 		valid = at < text.size() && text[at] == '{' && utf8() && value(0);
@@ -26,38 +25,38 @@ public:
 		valid = valid && at == text.size();
 	}
 
-	bool		valid;
-	bool		found = false;
-	std::string raw;			/* the member's value as it was written */
+	bool valid;
+	bool found = false;
+	std::string raw; /* the member's value as it was written */
 
 private:
 	const std::string &text;
 	const std::string member;
-	size_t		at = 0;
+	size_t at = 0;
 
-	int			peek() const { return at < text.size() ? (unsigned char) text[at] : -1; }
+	int peek() const { return at < text.size() ? (unsigned char) text[at] : -1; }
 
-	void		space()
+	void space()
 	{
 		while (peek() == ' ' || peek() == '\t' || peek() == '\n' || peek() == '\r')
 			at++;
 	}
 
-	bool		utf8() const
+	bool utf8() const
 	{
 		for (size_t i = 0; i < text.size();)
 		{
-			unsigned	c = (unsigned char) text[i];
-			int			more = c < 0x80 ? 0 : c >> 5 == 6 ? 1 : c >> 4 == 14 ? 2 : c >> 3 == 30 ? 3 : -1;
+			unsigned c = (unsigned char) text[i];
+			int more = c < 0x80 ? 0 : c >> 5 == 6 ? 1 : c >> 4 == 14 ? 2 : c >> 3 == 30 ? 3 : -1;
 			static const unsigned least[] = {0, 0x80, 0x800, 0x10000};
-			unsigned	code;
+			unsigned code;
 
 			if (more < 0 || i + more >= text.size())
 				return false;
 			code = more == 0 ? c : c & (0x3F >> more);
 			for (int j = 1; j <= more; j++)
 			{
-				unsigned	next = (unsigned char) text[i + j];
+				unsigned next = (unsigned char) text[i + j];
 
 				if (next >> 6 != 2)
 					return false;
@@ -71,14 +70,14 @@ private:
 	}
 
 	/* Reads a string; *plain is its text as long as it has no escapes but \uXXXX of ASCII. */
-	bool		string(std::string *plain)
+	bool string(std::string *plain)
 	{
 		if (peek() != '"')
 			return false;
 		at++;
 		while (peek() != '"')
 		{
-			int			c = peek();
+			int c = peek();
 
 			if (c < 0x20)
 				return false;
@@ -94,11 +93,11 @@ private:
 			at++;
 			if (c == 'u')
 			{
-				unsigned	code = 0;
+				unsigned code = 0;
 
 				for (int i = 0; i < 4; i++)
 				{
-					int			digit = peek();
+					int digit = peek();
 
 					if (digit < 0 || !isxdigit(digit))
 						return false;
@@ -106,7 +105,8 @@ private:
 					at++;
 				}
 				/* a name that is longer than any that is looked for */
-				*plain += code > 0 && code < 0x80 ? std::string(1, (char) code) : std::string(9, '?');
+				*plain +=
+					code > 0 && code < 0x80 ? std::string(1, (char) code) : std::string(9, '?');
 			}
 			else
 			{
@@ -120,16 +120,16 @@ private:
 		return true;
 	}
 
-	bool		digits()
+	bool digits()
 	{
-		size_t		start = at;
+		size_t start = at;
 
 		while (peek() >= '0' && peek() <= '9')
 			at++;
 		return at > start;
 	}
 
-	bool		number()
+	bool number()
 	{
 		if (peek() == '-')
 			at++;
@@ -154,7 +154,7 @@ private:
 		return true;
 	}
 
-	bool		word(const char *word)
+	bool word(const char *word)
 	{
 		if (text.compare(at, strlen(word), word) != 0)
 			return false;
@@ -162,7 +162,7 @@ private:
 		return true;
 	}
 
-	bool		value(int depth)
+	bool value(int depth)
 	{
 		if (depth >= 1000 && (peek() == '{' || peek() == '['))
 			return false;
@@ -178,7 +178,7 @@ private:
 			for (;;)
 			{
 				std::string name;
-				size_t		start;
+				size_t start;
 
 				space();
 				if (!string(&name))
@@ -248,4 +248,4 @@ private:
 	}
 };
 
-#endif							/* JSON_REFERENCE_H */
+#endif /* JSON_REFERENCE_H */
