@@ -16,6 +16,11 @@
 #ifndef SE_COMPAT_H
 #define SE_COMPAT_H
 
+/* 16: the macros of variable-length values are no longer in postgres.h */
+#if PG_VERSION_NUM >= 160000
+#include "varatt.h"
+#endif
+
 /* 17: intervals may be infinite */
 #if PG_VERSION_NUM >= 170000
 #define SE_INTERVAL_NOT_FINITE(i)	INTERVAL_NOT_FINITE(i)

@@ -19,6 +19,7 @@
 #include "utils/date.h"
 #include "utils/timestamp.h"
 
+#include "compat/compat.h"
 #include "vector.h"
 
 /* The storage format of numeric; the names are those of numeric.c. */
