@@ -15,6 +15,10 @@
 
 #include "state/codec.h"
 
+/*
+ * Kept in registers while entries are decoded: nothing may take its address but
+ * functions that are inlined; others work on a copy.
+ */
 typedef struct Reader
 {
 	const uint8 *at;
@@ -73,7 +77,7 @@ get_uint64(Reader *reader, int len)
 	return value;
 }
 
-static __int128
+static inline __int128
 get_int128(Reader *reader, int code)
 {
 	uint64		low;
@@ -88,7 +92,7 @@ get_int128(Reader *reader, int code)
 	return (__int128) (((unsigned __int128) little_endian64(high) << 64) | little_endian64(low));
 }
 
-static const char *
+static inline const char *
 get_bytes(Reader *reader, int code, uint32 *len)
 {
 	uint64		size = get_uint64(reader, code);
@@ -107,8 +111,8 @@ get_bytes(Reader *reader, int code, uint32 *len)
  * here can be handed to the server's functions: a header of one or two words,
  * then whole digits.
  */
-static Numeric
-get_wide(Reader *reader)
+static pg_noinline Numeric
+read_wide(Reader *reader)
 {
 	uint32		len;
 	uint16		header;
@@ -140,7 +144,17 @@ get_wide(Reader *reader)
 	return (Numeric) value;
 }
 
-static int
+static inline Numeric
+get_wide(Reader *reader)
+{
+	Reader		copy = *reader;
+	Numeric		value = read_wide(&copy);
+
+	*reader = copy;
+	return value;
+}
+
+static inline int
 get_scale(Reader *reader)
 {
 	int			scale = get_code(reader);
@@ -155,7 +169,7 @@ get_scale(Reader *reader)
 	return scale;
 }
 
-static SeDecimal
+static inline SeDecimal
 get_decimal(Reader *reader, int code)
 {
 	SeDecimal	value;
@@ -178,8 +192,8 @@ get_decimal(Reader *reader, int code)
 }
 
 /* An aligned Datum of a by-reference key. */
-static Datum
-get_key_datum(Reader *reader, const SeKeyDef *key, int code)
+static pg_noinline Datum
+read_key_datum(Reader *reader, const SeKeyDef *key, int code)
 {
 	uint32		len;
 	const char *bytes;
@@ -208,7 +222,7 @@ get_key_datum(Reader *reader, const SeKeyDef *key, int code)
 	}
 }
 
-static void
+static inline void
 get_keys(Reader *reader, const SeGroupLayout *layout, SeGroup *group)
 {
 	group->nulls = SLOT_OCCUPIED;
@@ -243,17 +257,22 @@ get_keys(Reader *reader, const SeGroupLayout *layout, SeGroup *group)
 					uint32		len;
 					const char *bytes = get_bytes(reader, code, &len);
 
-					se_text_key_set((SeTextKey *) part, bytes, len);
+					text_key_set((SeTextKey *) part, bytes, len);
 					break;
 				}
 			case KEY_DATUM:
-				*(Datum *) part = get_key_datum(reader, key, code);
-				break;
+				{
+					Reader		copy = *reader;
+
+					*(Datum *) part = read_key_datum(&copy, key, code);
+					*reader = copy;
+					break;
+				}
 		}
 	}
 }
 
-static void
+static inline void
 get_count(Reader *reader, const SeGroupLayout *layout, const SeStateDef *state, SeGroup *group)
 {
 	int			code = get_code(reader);
@@ -276,11 +295,11 @@ get_count(Reader *reader, const SeGroupLayout *layout, const SeStateDef *state, 
 	*state_count(state, group) = (int64) count;
 }
 
-static void
+static inline void
 get_int_state(Reader *reader, const SeStateDef *state, const SeStateDef *base, int code,
 			  SeGroup *group)
 {
-	__int128	value;
+	int64		value;
 	int64		base_value = 0;
 	bool		has_base = base != NULL && base_int64(base, group, &base_value);
 
@@ -292,20 +311,30 @@ get_int_state(Reader *reader, const SeStateDef *state, const SeStateDef *base, i
 	}
 	else
 	{
-		value = get_int128(reader, code);
+		value = unzigzag(get_uint64(reader, code));
 		if (has_base && is_difference(state, base))
 			value = (int64) ((uint64) value + (uint64) base_value);
 	}
-
-	if (state->kind == STATE_SUM_INT128)
-		*(int128_unaligned *) state_of(state, group) = value;
-	else if (value == (int64) value)
-		*(int64 *) state_of(state, group) = (int64) value;
-	else
-		corrupted();
+	*(int64 *) state_of(state, group) = value;
 }
 
-static void
+static inline void
+get_int128_state(Reader *reader, const SeStateDef *state, const SeStateDef *base, int code,
+				 SeGroup *group)
+{
+	int64		base_value = 0;
+	__int128	value;
+
+	if (code != CODE_BASE)
+		value = get_int128(reader, code);
+	else if (base != NULL && base_int64(base, group, &base_value))
+		value = base_value;
+	else
+		corrupted();
+	*(int128_unaligned *) state_of(state, group) = value;
+}
+
+static inline void
 get_float_state(Reader *reader, const SeStateDef *state, const SeStateDef *base, int code,
 				SeGroup *group)
 {
@@ -319,7 +348,7 @@ get_float_state(Reader *reader, const SeStateDef *state, const SeStateDef *base,
 		corrupted();
 }
 
-static void
+static inline void
 get_decimal_state(Reader *reader, const SeStateDef *state, const SeStateDef *base, int code,
 				  SeGroup *group)
 {
@@ -358,7 +387,7 @@ get_decimal_state(Reader *reader, const SeStateDef *state, const SeStateDef *bas
 			code == CODE_BASE ? value : get_decimal(reader, code);
 }
 
-static void
+static inline void
 get_combine_state(Reader *reader, const SeStateDef *state, int code, SeGroup *group)
 {
 	SeCombineState *value = state_of(state, group);
@@ -378,7 +407,7 @@ get_combine_state(Reader *reader, const SeStateDef *state, int code, SeGroup *gr
 	}
 }
 
-static void
+static inline void
 get_states(Reader *reader, const SeGroupLayout *layout, SeGroup *group)
 {
 	for (int i = 0; i < layout->nstates; i++)
@@ -398,8 +427,11 @@ get_states(Reader *reader, const SeGroupLayout *layout, SeGroup *group)
 			group->has[state->has_word] |= state->has_bit;
 		switch (state->kind)
 		{
-			case STATE_SUM_INT64:
 			case STATE_SUM_INT128:
+				if (code != CODE_NULL)
+					get_int128_state(reader, state, base, code, group);
+				break;
+			case STATE_SUM_INT64:
 			case STATE_MIN_INT:
 			case STATE_MAX_INT:
 				if (code != CODE_NULL)
@@ -432,7 +464,7 @@ get_states(Reader *reader, const SeGroupLayout *layout, SeGroup *group)
 }
 
 /* Decode the next entry into a scratch slot. */
-static void
+static inline void
 get_entry(Reader *reader, const SeGroupLayout *layout, SeGroup *group)
 {
 	int			code_bytes = (layout->nlanes + 1) / 2;
@@ -444,6 +476,9 @@ get_entry(Reader *reader, const SeGroupLayout *layout, SeGroup *group)
 	if (get_code(reader) != ENTRY_PARTIAL)
 		corrupted();
 	memset(group->has, 0, layout->has_words * sizeof(uint64));
+	if (layout->plain)
+		memset((char *) group + layout->key_offset + layout->key_size, 0,
+			   layout->slot_size - layout->key_offset - layout->key_size);
 	get_keys(reader, layout, group);
 	group->hash = se_key_hash(layout, group);
 	get_states(reader, layout, group);
@@ -477,6 +512,7 @@ static void
 merge_block(SeMemtable *table, int n)
 {
 	const SeGroupLayout *layout = table->layout;
+	uint32		states_offset = layout->key_offset + layout->key_size;
 	char	   *entries = table->scratch;
 
 	for (int i = 0; i < n; i++)
@@ -488,10 +524,18 @@ merge_block(SeMemtable *table, int n)
 	for (int i = 0; i < n; i++)
 	{
 		const SeGroup *entry = (const SeGroup *) (entries + i * layout->slot_size);
+		int64		before = table->ngroups;
 		SeGroup    *group;
 
 		while ((group = se_memtable_find(table, entry)) == NULL)
 			se_memtable_grow(table);
+		if (layout->plain && table->ngroups > before)
+		{
+			memcpy(group->has, entry->has, layout->has_words * sizeof(uint64));
+			memcpy((char *) group + states_offset, (const char *) entry + states_offset,
+				   layout->slot_size - states_offset);
+			continue;
+		}
 		for (int s = 0; s < layout->nstates; s++)
 		{
 			const SeStateDef *state = &layout->states[s];

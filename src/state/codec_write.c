@@ -14,117 +14,148 @@ typedef struct Writer
 {
 	char	   *buffer;
 	Size		size;			/* allocated */
-	Size		entry;			/* where the entry begins */
-	Size		at;				/* where the next byte goes */
-	int			lane;
-	MemoryContext context;		/* of the buffer */
+	int			nlanes;			/* of an entry */
 } Writer;
 
-static void
-writer_reserve(Writer *writer, Size bytes)
+/*
+ * Where the next bytes and codes go.  Kept in registers while an entry is
+ * written: nothing may take its address but functions that are inlined.
+ */
+typedef struct Cursor
 {
-	if (writer->at + bytes <= writer->size)
-		return;
-	writer->size = Max(writer->size * 2, writer->at + bytes);
-	writer->buffer = repalloc_huge(writer->buffer, writer->size);
-}
+	char	   *at;
+	char	   *codes_at;
+	uint64		codes;			/* up to 16 that are not stored yet */
+	int			lane;
+} Cursor;
 
 static inline void
-put_code(Writer *writer, int code)
+put_code(Cursor *cursor, int code)
 {
-	int			lane = writer->lane++;
+	cursor->codes |= (uint64) code << ((cursor->lane & 15) * 4);
+	if ((++cursor->lane & 15) == 0)
+	{
+		uint64		bytes = little_endian64(cursor->codes);
 
-	writer->buffer[writer->entry + (lane >> 1)] |= (char) (code << ((lane & 1) * 4));
+		memcpy(cursor->codes_at, &bytes, sizeof(bytes));
+		cursor->codes_at += sizeof(bytes);
+		cursor->codes = 0;
+	}
+}
+
+/* Store the codes that are left, and nothing behind them. */
+static inline void
+finish_codes(Cursor *cursor)
+{
+	int			left = ((cursor->lane & 15) + 1) / 2;
+
+	for (int i = 0; i < left; i++)
+		cursor->codes_at[i] = (char) (cursor->codes >> (8 * i));
 }
 
 /* Room for LANE_MAX bytes is there. */
 static inline void
-put_uint64(Writer *writer, uint64 value)
+put_uint64(Cursor *cursor, uint64 value)
 {
 	int			len = value == 0 ? 0 : (71 - __builtin_clzll(value)) / 8;
 	uint64		bytes = little_endian64(value);
 
-	put_code(writer, len);
-	memcpy(writer->buffer + writer->at, &bytes, sizeof(bytes));
-	writer->at += len;
+	put_code(cursor, len);
+	memcpy(cursor->at, &bytes, sizeof(bytes));
+	cursor->at += len;
 }
 
-static void
-put_int128(Writer *writer, __int128 value)
+static inline void
+put_int128(Cursor *cursor, __int128 value)
 {
 	uint64		low = little_endian64((uint64) value);
 	uint64		high = little_endian64((uint64) (value >> 64));
 
-	if (value == (int64) value)
+	if (likely(value == (int64) value))
 	{
-		put_uint64(writer, zigzag((int64) value));
+		put_uint64(cursor, zigzag((int64) value));
 		return;
 	}
-	put_code(writer, CODE_WORDS);
-	memcpy(writer->buffer + writer->at, &low, sizeof(low));
-	memcpy(writer->buffer + writer->at + sizeof(low), &high, sizeof(high));
-	writer->at += sizeof(low) + sizeof(high);
+	put_code(cursor, CODE_WORDS);
+	memcpy(cursor->at, &low, sizeof(low));
+	memcpy(cursor->at + sizeof(low), &high, sizeof(high));
+	cursor->at += sizeof(low) + sizeof(high);
 }
 
-/* Bytes behind what was put before; "lanes" lanes of the entry may follow. */
-static void
-put_raw(Writer *writer, const char *bytes, uint32 len, int lanes)
+/*
+ * Bytes of any number behind what was put before, with room for the rest of
+ * the entry; the buffer may move, and the cursor with it.
+ */
+static pg_noinline Cursor
+put_raw_bytes(Writer *writer, Cursor cursor, const char *bytes, uint32 len)
 {
-	writer_reserve(writer, len + (Size) lanes * LANE_MAX);
-	memcpy(writer->buffer + writer->at, bytes, len);
-	writer->at += len;
+	Size		used = cursor.at - writer->buffer;
+	Size		needed = used + len + (Size) writer->nlanes * LANE_MAX;
+
+	if (needed > writer->size)
+	{
+		Size		codes = cursor.codes_at - writer->buffer;
+
+		writer->size = Max(writer->size * 2, needed);
+		writer->buffer = repalloc_huge(writer->buffer, writer->size);
+		cursor.at = writer->buffer + used;
+		cursor.codes_at = writer->buffer + codes;
+	}
+	memcpy(cursor.at, bytes, len);
+	cursor.at += len;
+	return cursor;
 }
 
-static void
-put_bytes(Writer *writer, const char *bytes, uint32 len, int lanes)
+static inline void
+put_bytes(Writer *writer, Cursor *cursor, const char *bytes, uint32 len)
 {
-	put_uint64(writer, len);
-	put_raw(writer, bytes, len, lanes);
+	put_uint64(cursor, len);
+	*cursor = put_raw_bytes(writer, *cursor, bytes, len);
 }
 
 /* A numeric behind a four-byte length, in a lane of CODE_WIDE. */
-static void
-put_wide(Writer *writer, Numeric value, int lanes)
+static inline void
+put_wide(Writer *writer, Cursor *cursor, Numeric value)
 {
 	uint32		len = VARSIZE(value) - VARHDRSZ;
 	uint32		bytes = little_endian32(len);
 
-	put_code(writer, CODE_WIDE);
-	memcpy(writer->buffer + writer->at, &bytes, sizeof(bytes));
-	writer->at += sizeof(bytes);
-	put_raw(writer, VARDATA(value), len, lanes);
+	put_code(cursor, CODE_WIDE);
+	memcpy(cursor->at, &bytes, sizeof(bytes));
+	cursor->at += sizeof(bytes);
+	*cursor = put_raw_bytes(writer, *cursor, VARDATA(value), len);
 }
 
 static inline void
-put_scale(Writer *writer, int64 scale)
+put_scale(Cursor *cursor, int64 scale)
 {
 	if (scale < SCALE_BYTE)
-		put_code(writer, (int) scale);
+		put_code(cursor, (int) scale);
 	else
 	{
-		put_code(writer, SCALE_BYTE);
-		writer->buffer[writer->at++] = (char) scale;
+		put_code(cursor, SCALE_BYTE);
+		*cursor->at++ = (char) scale;
 	}
 }
 
 /* Two lanes. */
-static void
-put_decimal(Writer *writer, SeDecimal value, int lanes)
+static inline void
+put_decimal(Writer *writer, Cursor *cursor, SeDecimal value)
 {
-	if (value.scale == SE_DECIMAL_WIDE)
+	if (unlikely(value.scale == SE_DECIMAL_WIDE))
 	{
-		put_wide(writer, (Numeric) (intptr_t) value.mantissa, lanes);
-		put_code(writer, 0);
+		put_wide(writer, cursor, (Numeric) (intptr_t) value.mantissa);
+		put_code(cursor, 0);
 	}
 	else
 	{
-		put_uint64(writer, zigzag(value.mantissa));
-		put_scale(writer, value.scale);
+		put_uint64(cursor, zigzag(value.mantissa));
+		put_scale(cursor, value.scale);
 	}
 }
 
-static void
-put_keys(Writer *writer, const SeGroupLayout *layout, const SeGroup *group)
+static inline void
+put_keys(Writer *writer, Cursor *cursor, const SeGroupLayout *layout, const SeGroup *group)
 {
 	for (int i = 0; i < layout->nkeys; i++)
 	{
@@ -133,27 +164,27 @@ put_keys(Writer *writer, const SeGroupLayout *layout, const SeGroup *group)
 
 		if (group->nulls & ((uint32) 1 << i))
 		{
-			put_code(writer, CODE_NULL);
+			put_code(cursor, CODE_NULL);
 			if (key->kind == KEY_DECIMAL)
-				put_code(writer, 0);
+				put_code(cursor, 0);
 			continue;
 		}
 		switch (key->kind)
 		{
 			case KEY_INT64:
-				put_uint64(writer, zigzag(*(const int64 *) part));
+				put_uint64(cursor, zigzag(*(const int64 *) part));
 				break;
 			case KEY_FLOAT64:
-				put_uint64(writer, float_bits(*(const double *) part));
+				put_uint64(cursor, float_bits(*(const double *) part));
 				break;
 			case KEY_DECIMAL:
-				put_decimal(writer, *(const SeDecimal *) part, layout->nlanes);
+				put_decimal(writer, cursor, *(const SeDecimal *) part);
 				break;
 			case KEY_TEXT:
 				{
 					const SeTextKey *text_key = (const SeTextKey *) part;
 
-					put_bytes(writer, text_key_data(text_key), text_key->len, layout->nlanes);
+					put_bytes(writer, cursor, text_key_data(text_key), text_key->len);
 					break;
 				}
 			case KEY_DATUM:
@@ -161,74 +192,85 @@ put_keys(Writer *writer, const SeGroupLayout *layout, const SeGroup *group)
 					Datum		value = *(const Datum *) part;
 
 					if (key->typbyval)
-						put_uint64(writer, zigzag((int64) value));
+						put_uint64(cursor, zigzag((int64) value));
 					else if (key->typlen == -1)
-						put_bytes(writer, VARDATA_ANY(DatumGetPointer(value)),
-								  VARSIZE_ANY_EXHDR(DatumGetPointer(value)), layout->nlanes);
+						put_bytes(writer, cursor, VARDATA_ANY(DatumGetPointer(value)),
+								  VARSIZE_ANY_EXHDR(DatumGetPointer(value)));
 					else if (key->typlen == -2)
-						put_bytes(writer, DatumGetPointer(value),
-								  strlen(DatumGetPointer(value)) + 1, layout->nlanes);
+						put_bytes(writer, cursor, DatumGetPointer(value),
+								  strlen(DatumGetPointer(value)) + 1);
 					else
-						put_bytes(writer, DatumGetPointer(value), key->typlen, layout->nlanes);
+						put_bytes(writer, cursor, DatumGetPointer(value), key->typlen);
 					break;
 				}
 		}
 	}
 }
 
-static void
-put_count(Writer *writer, const SeGroupLayout *layout, const SeStateDef *state,
+static inline void
+put_count(Cursor *cursor, const SeGroupLayout *layout, const SeStateDef *state,
 		  const SeGroup *group)
 {
 	int64		count = *state_count(state, group);
 
 	if (count == 0)
-		put_code(writer, CODE_NULL);
+		put_code(cursor, CODE_NULL);
 	else if (state->count_base >= 0 &&
 			 *state_count(&layout->states[state->count_base], group) == count)
-		put_code(writer, CODE_BASE);
+		put_code(cursor, CODE_BASE);
 	else
-		put_uint64(writer, (uint64) count - 1);
+		put_uint64(cursor, (uint64) count - 1);
 }
 
-static void
-put_int_state(Writer *writer, const SeStateDef *state, const SeStateDef *base,
+static inline void
+put_int_state(Cursor *cursor, const SeStateDef *state, const SeStateDef *base,
 			  const SeGroup *group)
 {
+	int64		value = *(int64 *) state_of(state, group);
 	int64		base_value;
-	__int128	value = state->kind == STATE_SUM_INT128 ?
-		(__int128) *(int128_unaligned *) state_of(state, group) :
-		(__int128) *(int64 *) state_of(state, group);
 
 	if (base != NULL && base_int64(base, group, &base_value))
 	{
 		if (base_value == value)
 		{
-			put_code(writer, CODE_BASE);
+			put_code(cursor, CODE_BASE);
 			return;
 		}
 		if (is_difference(state, base))
 			value = (int64) ((uint64) value - (uint64) base_value);
 	}
-	put_int128(writer, value);
+	put_uint64(cursor, zigzag(value));
 }
 
-static void
-put_float_state(Writer *writer, const SeStateDef *state, const SeStateDef *base,
+static inline void
+put_int128_state(Cursor *cursor, const SeStateDef *state, const SeStateDef *base,
+				 const SeGroup *group)
+{
+	__int128	value = *(int128_unaligned *) state_of(state, group);
+	int64		base_value;
+
+	if (base != NULL && base_int64(base, group, &base_value) && base_value == value)
+		put_code(cursor, CODE_BASE);
+	else
+		put_int128(cursor, value);
+}
+
+static inline void
+put_float_state(Cursor *cursor, const SeStateDef *state, const SeStateDef *base,
 				const SeGroup *group)
 {
 	uint64		bits = float_bits(*(double *) state_of(state, group));
 
 	if (base != NULL && state_has(base, group) &&
 		float_bits(*(double *) state_of(base, group)) == bits)
-		put_code(writer, CODE_BASE);
+		put_code(cursor, CODE_BASE);
 	else
-		put_uint64(writer, bits);
+		put_uint64(cursor, bits);
 }
 
 /* Sums take a third lane: the wide part. */
-static void
-put_decimal_state(Writer *writer, const SeGroupLayout *layout, const SeStateDef *state,
+static inline void
+put_decimal_state(Writer *writer, Cursor *cursor, const SeStateDef *state,
 				  const SeStateDef *base, const SeGroup *group)
 {
 	bool		is_sum = state->kind == STATE_SUM_DECIMAL;
@@ -239,48 +281,48 @@ put_decimal_state(Writer *writer, const SeGroupLayout *layout, const SeStateDef 
 		base_decimal(base, group, &base_value) &&
 		value.mantissa == base_value.mantissa && value.scale == base_value.scale)
 	{
-		put_code(writer, CODE_BASE);
-		put_code(writer, 0);
+		put_code(cursor, CODE_BASE);
+		put_code(cursor, 0);
 		if (is_sum)
-			put_code(writer, CODE_NULL);
+			put_code(cursor, CODE_NULL);
 	}
 	else if (!is_sum)
-		put_decimal(writer, *(SeDecimal *) state_of(state, group), layout->nlanes);
+		put_decimal(writer, cursor, *(SeDecimal *) state_of(state, group));
 	else
 	{
 		const SeDecimalSum *sum = state_of(state, group);
 
-		put_int128(writer, sum->sum);
-		put_scale(writer, sum->scale);
+		put_int128(cursor, sum->sum);
+		put_scale(cursor, sum->scale);
 		if (sum->wide == NULL)
-			put_code(writer, CODE_NULL);
+			put_code(cursor, CODE_NULL);
 		else
-			put_wide(writer, sum->wide, layout->nlanes);
+			put_wide(writer, cursor, sum->wide);
 	}
 }
 
-static void
-put_combine_state(Writer *writer, SeMemtable *table, const SeStateDef *state,
+static inline void
+put_combine_state(Writer *writer, Cursor *cursor, SeMemtable *table, const SeStateDef *state,
 				  const SeGroup *group)
 {
 	const SeCombineState *value = state_of(state, group);
 
 	if (value->isnull)
-		put_code(writer, CODE_NULL);
+		put_code(cursor, CODE_NULL);
 	else if (se_combine_is_byval(state))
-		put_uint64(writer, zigzag((int64) value->value));
+		put_uint64(cursor, zigzag((int64) value->value));
 	else
 	{
 		const char *bytes;
 		uint32		len;
 
 		se_combine_bytes(table, state, group, &bytes, &len);
-		put_bytes(writer, bytes, len, table->layout->nlanes);
+		put_bytes(writer, cursor, bytes, len);
 	}
 }
 
-static void
-put_states(Writer *writer, SeMemtable *table, const SeGroup *group)
+static inline void
+put_states(Writer *writer, Cursor *cursor, SeMemtable *table, const SeGroup *group)
 {
 	const SeGroupLayout *layout = table->layout;
 
@@ -293,45 +335,50 @@ put_states(Writer *writer, SeMemtable *table, const SeGroup *group)
 		switch (state->kind)
 		{
 			case STATE_COUNT:
-				put_count(writer, layout, state, group);
+				put_count(cursor, layout, state, group);
+				break;
+			case STATE_SUM_INT128:
+				if (has)
+					put_int128_state(cursor, state, base, group);
+				else
+					put_code(cursor, CODE_NULL);
 				break;
 			case STATE_SUM_INT64:
-			case STATE_SUM_INT128:
 			case STATE_MIN_INT:
 			case STATE_MAX_INT:
 				if (has)
-					put_int_state(writer, state, base, group);
+					put_int_state(cursor, state, base, group);
 				else
-					put_code(writer, CODE_NULL);
+					put_code(cursor, CODE_NULL);
 				break;
 			case STATE_SUM_FLOAT4:
 			case STATE_SUM_FLOAT8:
 			case STATE_MIN_FLOAT:
 			case STATE_MAX_FLOAT:
 				if (has)
-					put_float_state(writer, state, base, group);
+					put_float_state(cursor, state, base, group);
 				else
-					put_code(writer, CODE_NULL);
+					put_code(cursor, CODE_NULL);
 				break;
 			case STATE_SUM_DECIMAL:
 			case STATE_MIN_DECIMAL:
 			case STATE_MAX_DECIMAL:
 				if (has)
-					put_decimal_state(writer, layout, state, base, group);
+					put_decimal_state(writer, cursor, state, base, group);
 				else
 				{
-					put_code(writer, CODE_NULL);
-					put_code(writer, 0);
+					put_code(cursor, CODE_NULL);
+					put_code(cursor, 0);
 					if (state->kind == STATE_SUM_DECIMAL)
-						put_code(writer, CODE_NULL);
+						put_code(cursor, CODE_NULL);
 				}
 				break;
 			case STATE_COMBINE:
-				put_combine_state(writer, table, state, group);
+				put_combine_state(writer, cursor, table, state, group);
 				break;
 		}
 		if (state->with_count)
-			put_count(writer, layout, state, group);
+			put_count(cursor, layout, state, group);
 	}
 }
 
@@ -362,42 +409,51 @@ se_memtable_flush(SeMemtable *table, Size max_chunk, SeChunkSink emit, void *arg
 	Writer		writer;
 	SeGroup    *group;
 	int64		position = 0;
+	Size		used = CHUNK_HEADER;
 	int			ngroups = 0;
 	uint32		hash_low = 0;
 	uint32		hash_high = 0;
 
+	writer.nlanes = layout->nlanes;
 	writer.size = max_chunk + entry_max + CHUNK_HEADER;
 	writer.buffer = MemoryContextAllocHuge(CurrentMemoryContext, writer.size);
-	writer.at = CHUNK_HEADER;
 
 	while ((group = se_memtable_next(table, &position)) != NULL)
 	{
-		writer.entry = writer.at;
-		writer.lane = 0;
-		writer_reserve(&writer, entry_max);
-		memset(writer.buffer + writer.at, 0, code_bytes);
-		writer.at += code_bytes;
-		put_code(&writer, ENTRY_PARTIAL);
-		put_keys(&writer, layout, group);
-		put_states(&writer, table, group);
+		Cursor		cursor;
+		Size		entry_size;
+
+		if (used + entry_max > writer.size)
+		{
+			writer.size = used + entry_max;
+			writer.buffer = repalloc_huge(writer.buffer, writer.size);
+		}
+		cursor.codes_at = writer.buffer + used;
+		cursor.at = cursor.codes_at + code_bytes;
+		cursor.codes = 0;
+		cursor.lane = 0;
+		put_code(&cursor, ENTRY_PARTIAL);
+		put_keys(&writer, &cursor, layout, group);
+		put_states(&writer, &cursor, table, group);
+		finish_codes(&cursor);
+		entry_size = cursor.at - writer.buffer - used;
 		if (layout->has_combine)
 			MemoryContextReset(table->call_context);
 
-		if (writer.at > max_chunk && ngroups > 0)
+		if (used + entry_size > max_chunk && ngroups > 0)
 		{
-			Size		entry_size = writer.at - writer.entry;
-
-			emit_chunk(&writer, writer.entry, ngroups, hash_low, hash_high, emit, arg);
-			memmove(writer.buffer + CHUNK_HEADER, writer.buffer + writer.entry, entry_size);
-			writer.at = CHUNK_HEADER + entry_size;
+			emit_chunk(&writer, used, ngroups, hash_low, hash_high, emit, arg);
+			memmove(writer.buffer + CHUNK_HEADER, writer.buffer + used, entry_size);
+			used = CHUNK_HEADER;
 			ngroups = 0;
 			CHECK_FOR_INTERRUPTS();
 		}
+		used += entry_size;
 		if (ngroups++ == 0)
 			hash_low = group->hash;
 		hash_high = group->hash;
 	}
 	if (ngroups > 0)
-		emit_chunk(&writer, writer.at, ngroups, hash_low, hash_high, emit, arg);
+		emit_chunk(&writer, used, ngroups, hash_low, hash_high, emit, arg);
 	pfree(writer.buffer);
 }

@@ -178,7 +178,7 @@ se_decimal_compare(SeDecimal a, SeDecimal b)
 }
 
 static uint64
-hash_bytes_of_text(uint64 hash, const char *data, uint32 len)
+hash_long_text(uint64 hash, const char *data, uint32 len)
 {
 	uint64		word;
 
@@ -256,7 +256,13 @@ se_key_hash(const SeGroupLayout *layout, const SeGroup *probe)
 				{
 					const SeTextKey *text_key = (const SeTextKey *) part;
 
-					hash = hash_bytes_of_text(hash, text_key_data(text_key), text_key->len);
+					if (likely(text_key->len <= TEXT_KEY_INLINE))
+					{
+						hash = mix_hash(hash, ((const uint64 *) text_key)[0]);
+						hash = mix_hash(hash, ((const uint64 *) text_key)[1]);
+					}
+					else
+						hash = hash_long_text(hash, text_key->u.data, text_key->len);
 					break;
 				}
 			case KEY_DATUM:
@@ -340,28 +346,6 @@ se_key_equal(const SeGroupLayout *layout, const SeGroup *a, const SeGroup *b)
 }
 
 /*
- * Make *key refer to the bytes, or hold them when they are few.
- */
-void
-se_text_key_set(SeTextKey *key, const char *data, uint32 len)
-{
-	if (len <= TEXT_KEY_INLINE)
-	{
-		char		padded[TEXT_KEY_INLINE] = {0};
-
-		memcpy(padded, data, len);
-		memcpy(key->prefix, padded, sizeof(key->prefix));
-		memcpy(key->u.rest, padded + sizeof(key->prefix), sizeof(key->u.rest));
-	}
-	else
-	{
-		memcpy(key->prefix, data, sizeof(key->prefix));
-		key->u.data = data;
-	}
-	key->len = len;
-}
-
-/*
  * Fill slot-shaped probes (nulls, key parts and hash) from rows of key
  * vectors, column by column.  They point to the vectors' bytes; memory for
  * conversions and by functions is taken from the table's call_context.
@@ -427,7 +411,7 @@ se_key_load(SeMemtable *table, const SeVector *vectors, const int *rows, int nro
 					*(SeDecimal *) part = vector->v.dec[row];
 					break;
 				case KEY_TEXT:
-					se_text_key_set((SeTextKey *) part, vector->v.text[row].data,
+					text_key_set((SeTextKey *) part, vector->v.text[row].data,
 									vector->v.text[row].len);
 					break;
 				case KEY_DATUM:

@@ -382,6 +382,14 @@ se_layout_create(int nkeys, const SeKeySpec *keys, int naggs, Aggref *const *agg
 	se_keys_compile(layout, keys, context);
 	assign_states(layout, aggrefs, state_refs, transtypes, context);
 	assign_offsets(layout, state_refs);
+	layout->plain = true;
+	for (int i = 0; i < layout->nstates; i++)
+	{
+		SeStateKind kind = layout->states[i].kind;
+
+		if (kind == STATE_COMBINE || layout->states[i].rep == SE_REP_DECIMAL)
+			layout->plain = false;
+	}
 	layout->stamp = compute_stamp(layout, state_refs, transtypes);
 	pfree(state_refs);
 	pfree(transtypes);

@@ -55,7 +55,7 @@ typedef enum SeKeyKind
 typedef struct SeTextKey
 {
 	uint32		len;
-	char		prefix[4];		/* zero padded */
+	char		prefix[4];		/* zero padded, as is "rest" */
 	union
 	{
 		char		rest[TEXT_KEY_INLINE - 4];	/* when len <= TEXT_KEY_INLINE */
@@ -171,6 +171,7 @@ struct SeGroupLayout
 	int			nstates;
 	SeStateDef *states;
 	bool		has_combine;
+	bool		plain;			/* no state points to anything */
 	int			has_words;
 	uint32		slot_size;
 	int			nlanes;			/* of an entry of the byte format */
@@ -262,13 +263,58 @@ extern bool se_key_equal(const SeGroupLayout *layout, const SeGroup *a, const Se
 extern void se_key_load(SeMemtable *table, const SeVector *vectors, const int *rows, int nrows,
 						char *probes);
 extern void se_key_copy(SeMemtable *table, SeGroup *group, const SeGroup *probe);
-extern void se_text_key_set(SeTextKey *key, const char *data, uint32 len);
 extern int	se_decimal_compare(SeDecimal a, SeDecimal b);
 
 static inline const char *
 text_key_data(const SeTextKey *key)
 {
 	return key->len <= TEXT_KEY_INLINE ? key->prefix : key->u.data;
+}
+
+/*
+ * Make *key hold the bytes when they are few, else refer to them.
+ */
+static inline void
+text_key_set(SeTextKey *key, const char *data, uint32 len)
+{
+	key->len = len;
+	if (unlikely(len > TEXT_KEY_INLINE))
+	{
+		memcpy(key->prefix, data, sizeof(key->prefix));
+		key->u.data = data;
+		return;
+	}
+#ifndef WORDS_BIGENDIAN
+	/* Two loads that may overlap, but never leave the text. */
+	if (len >= 8)
+	{
+		uint64		first;
+		uint32		last;
+
+		memcpy(&first, data, sizeof(first));
+		memcpy(&last, data + len - sizeof(last), sizeof(last));
+		last = (uint32) ((uint64) last >> (8 * (TEXT_KEY_INLINE - len)));
+		memcpy(key->prefix, &first, sizeof(first));
+		memcpy(key->u.rest + 4, &last, sizeof(last));
+		return;
+	}
+	if (len >= 4)
+	{
+		uint32		first;
+		uint32		last;
+		uint64		rest;
+
+		memcpy(&first, data, sizeof(first));
+		memcpy(&last, data + len - sizeof(last), sizeof(last));
+		rest = (uint64) last >> (8 * (8 - len));
+		memcpy(key->prefix, &first, sizeof(first));
+		memcpy(key->u.rest, &rest, sizeof(rest));
+		return;
+	}
+#endif
+	memset(key->prefix, 0, TEXT_KEY_INLINE);
+	for (uint32 i = 0; i < len; i++)
+		key->prefix[i] = data[i];
 }
 
 static inline uint64
