@@ -23,8 +23,14 @@
 #	                 were read; but each must be late by its own partition's
 #	                 watermark, which the stream's never exceeds while no partition
 #	                 is idle.  Others are errors.
+#	  --late ledger  judged anew by the rules, from --ledger FILE, the commits that
+#	                 the engine wrote down: "seq,watermark,partition,next_offset,
+#	                 partition_watermark,idle" for each commit and partition.  Each
+#	                 watermark in it is computed again, and differences are errors.
+#	                 Taken from it are only where commits lay and who was idle.
 #
 import argparse
+import bisect
 import csv
 import json
 import re
@@ -59,6 +65,13 @@ def iso(us):
     """The form in which psql prints a timestamptz in UTC."""
     text = (EPOCH + timedelta(microseconds=us)).strftime("%Y-%m-%d %H:%M:%S.%f").rstrip("0").rstrip(".")
     return text + "+00"
+
+
+def pg_micros(text):
+    """The same of a timestamptz that psql has printed in UTC."""
+    if text == "-infinity":
+        return float("-inf")
+    return micros(text.replace(" ", "T").removesuffix("+00") + "Z")
 
 
 def numeric(value):
@@ -138,6 +151,72 @@ def average(total, count):
     return (total / divisor).quantize(Decimal(1).scaleb(-digits), ROUND_HALF_UP)
 
 
+class Ledger:
+    """The commits of a reader, and what follows from them for its records."""
+
+    def __init__(self, path, delay):
+        self.delay = delay
+        self.commits = []       # (watermark, {partition: (next_offset, watermark, idle)})
+        self.wrong = []
+        self.times = {}         # of a partition: largest event time up to each record
+        rows = {}
+        with open(path, newline="") as file:
+            for seq, watermark, partition, offset, own, idle in csv.reader(file):
+                commit = rows.setdefault(int(seq), (pg_micros(watermark), {}))
+                commit[1][int(partition)] = (int(offset), pg_micros(own), idle == "t")
+        previous = None
+        for seq in sorted(rows):
+            if previous is not None and seq != previous + 1:
+                self.wrong.append(f"commits {previous + 1} to {seq - 1} are missing in the ledger")
+            previous = seq
+            self.commits.append(rows[seq])
+        self.ends = {}
+        for partition in {p for _, partitions in self.commits for p in partitions}:
+            self.ends[partition] = [c[1][partition][0] if partition in c[1] else 0 for c in self.commits]
+        # what the others' partitions allow, as of each commit
+        self.others = {}
+        for partition in self.ends:
+            self.others[partition] = [
+                min((own for p, (_, own, idle) in c[1].items() if p != partition and not idle), default=float("inf"))
+                for c in self.commits]
+
+    def watermark_for(self, partition, offset, maximum):
+        """W as it is for a record; "maximum" is its partition's event time up to and with it."""
+        own = maximum - self.delay
+        ends = self.ends.get(partition, [])
+        commit = bisect.bisect_right(ends, offset)
+        if commit == len(ends):
+            self.wrong.append(f"partition {partition} offset {offset} is behind the last commit")
+        if commit == 0:
+            return float("-inf") if len(self.ends) > 1 else own
+        return max(self.commits[commit - 1][0], min(own, self.others[partition][commit - 1]))
+
+    def note(self, partition, offset, maximum):
+        """The largest event time of a partition up to and with an offset."""
+        offsets, maxima = self.times.setdefault(partition, ([], []))
+        offsets.append(offset)
+        maxima.append(maximum)
+
+    def check(self):
+        """Compute the watermark of each commit from the records before it."""
+        before = float("-inf")
+        for watermark, partitions in self.commits:
+            least = float("inf")
+            for partition, (end, own, idle) in partitions.items():
+                offsets, maxima = self.times.get(partition, ([], []))
+                last = bisect.bisect_left(offsets, end)
+                expected = maxima[last - 1] - self.delay if last > 0 else float("-inf")
+                if own != expected:
+                    self.wrong.append(f"the watermark of partition {partition} at offset {end} is {own}, not {expected}")
+                if not idle:
+                    least = min(least, expected)
+            expected = before if least == float("inf") else max(before, least)
+            if watermark != expected:
+                self.wrong.append(f"a commit has the watermark {watermark}, not {expected}")
+            before = watermark
+        return before
+
+
 class Group:
     __slots__ = ("count", "values", "total", "low", "high")
 
@@ -168,7 +247,8 @@ def main():
     parser.add_argument("file")
     parser.add_argument("--size", type=float, default=10, help="seconds of a window (10)")
     parser.add_argument("--delay", type=float, default=5, help="watermark_delay in seconds (5)")
-    parser.add_argument("--late", default="none", help="own, none or a file of partition,offset (none)")
+    parser.add_argument("--late", default="none", help="own, none, ledger or a file of partition,offset (none)")
+    parser.add_argument("--ledger", metavar="FILE", help="the engine's commits, for --late ledger")
     parser.add_argument("--future-after", default=None, metavar="TIME",
                         help="event times after this are dead letters (default: now + 5 minutes)")
     parser.add_argument("--open", action="store_true",
@@ -186,7 +266,12 @@ def main():
     else:
         future_after = int((datetime.now(timezone.utc) - EPOCH).total_seconds() + 300) * 1_000_000
     reported = None
-    if args.late not in ("own", "none"):
+    ledger = None
+    if (args.late == "ledger") != (args.ledger is not None):
+        sys.exit("orders_oracle.py: --late ledger and --ledger FILE go together")
+    if args.late == "ledger":
+        ledger = Ledger(args.ledger, delay)
+    elif args.late not in ("own", "none"):
         with open(args.late, newline="") as file:
             reported = {(int(row[0]), int(row[1])) for row in csv.reader(file) if row}
 
@@ -226,7 +311,10 @@ def main():
             own_late = maximum is not None and start + size <= maximum - delay
             if maximum is None or time > maximum:
                 maxima[partition] = time
-            if reported is not None:
+            if ledger is not None:
+                ledger.note(partition, offset, maxima[partition])
+                is_late = start + size <= ledger.watermark_for(partition, offset, maxima[partition])
+            elif reported is not None:
                 is_late = (partition, offset) in reported
                 if is_late and not own_late:
                     print(f"partition {partition} offset {offset} was reported late, but its partition's"
@@ -251,12 +339,17 @@ def main():
         wrong += len(reported)
 
     watermark = min(maxima.values()) - delay if maxima else None
+    if ledger is not None:
+        watermark = ledger.check()
+        for problem in ledger.wrong[:20]:
+            print(problem, file=sys.stderr)
+        wrong += len(ledger.wrong)
     writer = csv.writer(sys.stdout, lineterminator="\n")
     header = ["window_start", args.keys, "sum", "count", "min", "max", "avg"]
     writer.writerow(header + (["is_final"] if args.open else []))
     # NULL keys sort last, as in Postgres.
     for start, key in sorted(groups, key=lambda g: (g[0], g[1] is None, g[1] or (0 if args.keys == "user" else ""))):
-        final = start + size <= watermark
+        final = watermark is not None and start + size <= watermark
         if final or args.open:
             row = [iso(start), "" if key is None else key] + groups[(start, key)].row()
             writer.writerow(row + (["t" if final else "f"] if args.open else []))
@@ -266,7 +359,7 @@ def main():
             with open(path, "w", newline="") as file:
                 csv.writer(file, lineterminator="\n").writerows(rows)
     if args.summary:
-        counts["watermark"] = None if watermark is None else iso(watermark)
+        counts["watermark"] = None if watermark in (None, float("-inf")) else iso(watermark)
         with open(args.summary, "w") as file:
             json.dump(counts, file)
             file.write("\n")
