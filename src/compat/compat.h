@@ -183,4 +183,11 @@
 #define se_subtransactions_allowed()	(!IsInParallelMode())
 #endif
 
+/* 18: a collation's properties are members of its locale */
+#if PG_VERSION_NUM >= 180000
+#define se_collation_is_c(collation)	(pg_newlocale_from_collation(collation)->collate_is_c)
+#else
+#define se_collation_is_c(collation)	lc_collate_is_c(collation)
+#endif
+
 #endif							/* SE_COMPAT_H */

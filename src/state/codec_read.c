@@ -13,6 +13,7 @@
 #include "port/pg_crc32c.h"
 #include "utils/memutils.h"
 
+#include "compat/compat.h"
 #include "state/codec.h"
 
 /*
@@ -27,7 +28,7 @@ typedef struct Reader
 	int			lane;
 } Reader;
 
-static void corrupted(void) pg_attribute_noreturn();
+se_noreturn static void corrupted(void);
 
 static void
 corrupted(void)

@@ -24,7 +24,9 @@
 #include "utils/datum.h"
 #include "utils/lsyscache.h"
 #include "utils/numeric.h"
+#include "utils/pg_locale.h"
 
+#include "compat/compat.h"
 #include "source/vector.h"
 #include "state/state_internal.h"
 
@@ -95,6 +97,8 @@ se_keys_compile(SeGroupLayout *layout, const SeKeySpec *specs, MemoryContext con
 				if (!OidIsValid(key->collation) || get_collation_isdeterministic(key->collation))
 				{
 					key->kind = KEY_TEXT;
+					key->bytewise = OidIsValid(key->collation) &&
+						se_collation_is_c(key->collation);
 					offset += sizeof(SeTextKey);
 					break;
 				}

@@ -16,6 +16,9 @@
  *	  cluster rather than a full table; when a cluster runs into the end of the
  *	  array, the tail is doubled, not the table.
  *
+ *	  A group that is removed leaves a dead slot, which equals no key and goes
+ *	  when the table is built anew.
+ *
  *	  Slots are allocated in the table's context, what they point to in
  *	  "state_context", a child; resetting that forgets every group at once.  A
  *	  table that grew keeps its memory over a reset, because fresh memory (page
@@ -124,14 +127,14 @@ se_memtable_reset(SeMemtable *table)
 	}
 	else if (table->ngroups > 0)
 		memset(table->slots, 0, (Size) total_slots(table) * table->layout->slot_size);
-	table->ngroups = 0;
+	table->ngroups = table->ndead = 0;
 	table->ordered = true;
 }
 
 int64
 se_memtable_ngroups(const SeMemtable *table)
 {
-	return table->ngroups;
+	return table->ngroups - table->ndead;
 }
 
 Size
@@ -165,7 +168,7 @@ move_slots(SeMemtable *table, const char *slots, int64 nslots)
 		const SeGroup *from = (const SeGroup *) (slots + i * stride);
 		int64		at;
 
-		if (!(from->nulls & SLOT_OCCUPIED))
+		if (!slot_is_live(from))
 			continue;
 		at = home_of(table, from->hash);
 		while (at < end && (slot_at(table, at)->nulls & SLOT_OCCUPIED))
@@ -193,6 +196,8 @@ rebuild(SeMemtable *table, int64 old_total)
 		table->tail *= 2;
 	}
 	pfree(old_alloc);
+	table->ngroups -= table->ndead;
+	table->ndead = 0;
 	table->ordered = false;
 }
 
@@ -453,7 +458,7 @@ se_memtable_next(SeMemtable *table, int64 *position)
 	{
 		SeGroup    *group = slot_at(table, (*position)++);
 
-		if (group->nulls & SLOT_OCCUPIED)
+		if (slot_is_live(group))
 			return group;
 	}
 	return NULL;

@@ -5,8 +5,9 @@
  * NOTES
  *	  Result rows are inserted in the order of the index on the result table,
  *	  which costs half of inserting them in hash order.  Integers, floats and
- *	  decimals are compared as they lie in the slots; all other types through
- *	  their SortSupport, text after one conversion to a Datum each.
+ *	  decimals are compared as they lie in the slots, and text of collation "C";
+ *	  all other types through their SortSupport, text after one conversion to a
+ *	  Datum each.
  */
 #include "postgres.h"
 
@@ -23,7 +24,7 @@ typedef struct SortItem
 {
 	SeGroup    *group;
 	int64		first;			/* the first key, when it is an integer */
-	Datum	   *texts;			/* Datums of the KEY_TEXT keys */
+	Datum	   *texts;			/* Datums of the keys that need them */
 } SortItem;
 
 typedef struct SortContext
@@ -40,6 +41,16 @@ compare_floats(double a, double b)
 	if (isnan(a) || isnan(b))
 		return isnan(a) - isnan(b);
 	return (a > b) - (a < b);
+}
+
+static int
+compare_bytes(const SeTextKey *a, const SeTextKey *b)
+{
+	int			order = memcmp(a->prefix, b->prefix, sizeof(a->prefix));
+
+	if (order == 0)
+		order = memcmp(text_key_data(a), text_key_data(b), Min(a->len, b->len));
+	return order != 0 ? order : (a->len > b->len) - (a->len < b->len);
 }
 
 static int
@@ -75,13 +86,16 @@ compare_keys(const SortItem *a, const SortItem *b, SortContext *sort)
 				order = se_decimal_compare(*(const SeDecimal *) x, *(const SeDecimal *) y);
 				break;
 			case KEY_TEXT:
+				if (key->bytewise)
+					order = compare_bytes((const SeTextKey *) x, (const SeTextKey *) y);
+				else
 				{
 					int			t = sort->text_index[i];
 
 					order = sort->support[i].comparator(a->texts[t], b->texts[t],
 														&sort->support[i]);
-					break;
 				}
+				break;
 			case KEY_DATUM:
 				order = sort->support[i].comparator(*(const Datum *) x, *(const Datum *) y,
 													&sort->support[i]);
@@ -111,7 +125,10 @@ compare_items(const SortItem *a, const SortItem *b, SortContext *sort)
 #define ST_DEFINE
 #include "lib/sort_template.h"
 
-/* Prepare the comparison functions; returns the number of KEY_TEXT keys. */
+/*
+ * Prepare the comparison functions; returns the number of keys that need a
+ * text Datum.
+ */
 static int
 prepare_sort(SortContext *sort, const SeGroupLayout *layout)
 {
@@ -126,7 +143,7 @@ prepare_sort(SortContext *sort, const SeGroupLayout *layout)
 		const SeKeyDef *key = &layout->keys[i];
 		SortSupport support = &sort->support[i];
 
-		if (key->kind != KEY_TEXT && key->kind != KEY_DATUM)
+		if ((key->kind != KEY_TEXT && key->kind != KEY_DATUM) || key->bytewise)
 			continue;
 		support->ssup_cxt = CurrentMemoryContext;
 		support->ssup_collation = key->collation;
@@ -139,7 +156,7 @@ prepare_sort(SortContext *sort, const SeGroupLayout *layout)
 	return ntexts;
 }
 
-/* Datums of an item's KEY_TEXT keys. */
+/* The text Datums of an item. */
 static void
 fill_texts(const SeMemtable *table, const SortContext *sort, SortItem *item)
 {
@@ -149,7 +166,7 @@ fill_texts(const SeMemtable *table, const SortContext *sort, SortItem *item)
 	{
 		bool		isnull;
 
-		if (layout->keys[i].kind == KEY_TEXT)
+		if (layout->keys[i].kind == KEY_TEXT && !layout->keys[i].bytewise)
 			item->texts[sort->text_index[i]] = se_group_key(table, item->group, i, &isnull);
 	}
 }

@@ -31,6 +31,7 @@ typedef __int128 int128_unaligned __attribute__((aligned(8)));
 
 #define SE_STATE_MAX_KEYS 30
 #define SLOT_OCCUPIED 0x80000000u
+#define SLOT_DEAD 0x40000000u	/* removed; equal to nothing */
 
 struct SeGroup
 {
@@ -72,6 +73,7 @@ typedef struct SeKeyDef
 	Oid			sort_opr;
 	int16		typlen;
 	bool		typbyval;
+	bool		bytewise;		/* KEY_TEXT: sorts as its bytes do */
 	uint32		offset;			/* in the key parts */
 	FmgrInfo   *hash;			/* KEY_DATUM */
 	FmgrInfo   *equal;			/* KEY_DATUM */
@@ -196,7 +198,8 @@ struct SeMemtable
 	uint64		scale;			/* home slot = (hash - range_low) * scale / 2^32 */
 	int64		tail;			/* further slots behind them, instead of
 								 * wrapping */
-	int64		ngroups;
+	int64		ngroups;		/* dead ones included */
+	int64		ndead;
 	int64		limit;			/* groups at which it grows */
 	bool		ordered;		/* slots are in hash order */
 
@@ -205,6 +208,12 @@ struct SeMemtable
 
 	char	   *scratch;		/* SE_STATE_BLOCK slots */
 };
+
+static inline bool
+slot_is_live(const SeGroup *group)
+{
+	return (group->nulls & (SLOT_OCCUPIED | SLOT_DEAD)) == SLOT_OCCUPIED;
+}
 
 static inline char *
 slot_key(const SeGroupLayout *layout, const SeGroup *group)
