@@ -176,7 +176,7 @@ se_check_supported(Query *query, SeWindowKind kind, int window_location,
 				 event_time == NULL ? 0 :
 				 errhint("Add an expression such as tumble(%s, '5 minutes') to GROUP BY, by itself.",
 						 quote_identifier(event_time))));
-	if (kind != SE_WINDOW_TUMBLE)
+	if (kind != SE_WINDOW_TUMBLE && kind != SE_WINDOW_SESSION)
 		ereport(ERROR,
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 				 errmsg("%s windows are not supported in a continuous query",

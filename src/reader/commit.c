@@ -29,6 +29,7 @@
 
 #include "engine/engine.h"
 #include "reader.h"
+#include "session.h"
 
 /* Old ledger rows are looked for once in so many commits. */
 #define LEDGER_PRUNE_COMMITS 512
@@ -302,6 +303,11 @@ se_reader_commit(Reader *reader)
 	{
 		ReaderQuery *query = &reader->queries[q];
 
+		if (query->plan->window.kind == SE_WINDOW_SESSION)
+		{
+			se_session_commit(reader, query, watermark, now);
+			continue;
+		}
 		if (query->next_close <= watermark)
 			se_close_windows(reader, query, watermark, now);
 		SE_FAILPOINT("commit.before_chunks");

@@ -40,6 +40,7 @@
 #include "compat/compat.h"
 #include "engine/engine.h"
 #include "reader.h"
+#include "session.h"
 
 PG_FUNCTION_INFO_V1(se_open_fdw_handler);
 PG_FUNCTION_INFO_V1(se_open_fdw_validator);
@@ -68,8 +69,10 @@ typedef struct OpenScan
 	OpenWindow *windows;
 	int			nwindows;
 	int			next_window;
-	/* of the window being returned */
+	/* of the window, or the bucket of sessions, being returned */
 	SeMemtable *table;
+	SeMemtable *next_table;		/* of the bucket behind */
+	int			next_slice;
 	int64		position;
 	Datum	   *group_values;
 	bool	   *group_nulls;
@@ -180,8 +183,6 @@ begin_scan(ForeignScanState *node, int eflags)
 	Relation	relation = node->ss.ss_currentRelation;
 	OpenScan   *scan;
 	SeStateLog *log;
-	SeKeySpec	keys[SE_MAX_KEYS];
-	Aggref	  **aggs;
 	SeUserScope scope;
 
 	if (eflags & EXEC_FLAG_EXPLAIN_ONLY)
@@ -202,13 +203,7 @@ begin_scan(ForeignScanState *node, int eflags)
 				 errmsg("row security on %s hides its open windows", scan->def->name),
 				 errhint("Read the result table itself.")));
 	scan->plan = se_query_plan_of_view(scan->def->batch_view);
-	for (int i = 0; i < scan->plan->nkeys; i++)
-		keys[i] = scan->plan->keys[i].spec;
-	aggs = palloc(sizeof(Aggref *) * Max(scan->plan->naggs, 1));
-	for (int i = 0; i < scan->plan->naggs; i++)
-		aggs[i] = scan->plan->aggs[i].aggref;
-	scan->layout = se_layout_create(scan->plan->nkeys, keys, scan->plan->naggs, aggs,
-									scan->context);
+	scan->layout = se_query_layout(scan->plan, scan->context);
 	se_user_begin(&scope, scan->def->owner, scan->def->settings);
 	scan->finish = se_finish_create(scan->plan, scan->context);
 	se_user_end(&scope);
@@ -228,7 +223,8 @@ begin_scan(ForeignScanState *node, int eflags)
 	log = se_state_log_open(false);
 	se_state_log_slices(log, scan->def->id, note_slice, scan);
 	se_state_log_close(log);
-	find_windows(scan);
+	if (scan->plan->window.kind != SE_WINDOW_SESSION)
+		find_windows(scan);
 }
 
 static void
@@ -237,12 +233,71 @@ merge_chunk(void *arg, const char *bytes, Size size)
 	se_memtable_merge(arg, bytes, size, 0, PG_UINT32_MAX);
 }
 
+static SeMemtable *
+load_bucket(OpenScan *scan, int slice)
+{
+	SeMemtable *table = se_memtable_create(scan->layout, scan->window_context, 64);
+	SeStateLog *log = se_state_log_open(false);
+
+	se_session_load(log, scan->def->id, scan->slices[slice].start, scan->slices[slice].end, table);
+	se_state_log_close(log);
+	return table;
+}
+
+/* The next bucket of sessions, with what the one before has carried into it. */
+static bool
+next_bucket(OpenScan *scan)
+{
+	int			i = scan->next_slice;
+
+	if (i >= scan->nslices)
+		return false;
+	if (scan->table != NULL)
+		se_memtable_free(scan->table);
+	scan->table = scan->next_table ? scan->next_table : load_bucket(scan, i);
+	scan->next_table = i + 1 < scan->nslices && scan->slices[i + 1].start == scan->slices[i].end ?
+		load_bucket(scan, i + 1) : NULL;
+	scan->next_slice++;
+	scan->position = 0;
+	return true;
+}
+
+/*
+ * Whether the session of "group" ends in its bucket; if not, it is carried.  Its bounds
+ * become those of the row.
+ */
+static bool
+session_ends(OpenScan *scan, SeGroup *group)
+{
+	int			naggs = scan->plan->naggs;
+	int64		gap = scan->plan->window.gap;
+	TimestampTz first;
+	TimestampTz last;
+
+	se_session_bounds(scan->table, group, naggs, &first, &last);
+	if (scan->next_table != NULL)
+	{
+		SeGroup    *next = se_memtable_get(scan->next_table, group);
+
+		if (se_session_continues(scan->next_table, next, naggs, last, gap))
+		{
+			(void) se_memtable_add(scan->next_table, scan->table, group);
+			return false;
+		}
+	}
+	scan->group_values[0] = TimestampTzGetDatum(first);
+	scan->group_values[1] = TimestampTzGetDatum(last + gap);
+	return first >= scan->def->complete_from || scan->def->emit_partial;
+}
+
 static bool
 next_window(OpenScan *scan)
 {
 	OpenWindow *window;
 	SeStateLog *log;
 
+	if (scan->plan->window.kind == SE_WINDOW_SESSION)
+		return next_bucket(scan);
 	if (scan->next_window >= scan->nwindows)
 		return false;
 	if (scan->table != NULL)
@@ -277,6 +332,8 @@ next_row(OpenScan *scan)
 				return false;
 			continue;
 		}
+		if (plan->window.kind == SE_WINDOW_SESSION && !session_ends(scan, group))
+			continue;
 		for (int key = 0; key < plan->nkeys; key++)
 			scan->group_values[2 + key] = se_group_key(scan->table, group, key,
 													   &scan->group_nulls[2 + key]);
@@ -346,7 +403,10 @@ rescan(ForeignScanState *node)
 {
 	OpenScan   *scan = node->fdw_state;
 
-	scan->next_window = 0;
+	scan->next_window = scan->next_slice = 0;
+	if (scan->next_table != NULL)
+		se_memtable_free(scan->next_table);
+	scan->next_table = NULL;
 	scan->nrows = scan->next_row = 0;
 	if (scan->table != NULL)
 		se_memtable_free(scan->table);
@@ -414,6 +474,13 @@ se_next_window_end(PG_FUNCTION_ARGS)
 	log = se_state_log_open(false);
 	se_state_log_slices(log, id, note_slice, &scan);
 	se_state_log_close(log);
+	if (scan.plan->window.kind == SE_WINDOW_SESSION)
+	{
+		/* no session ends before */
+		if (scan.nslices == 0)
+			PG_RETURN_NULL();
+		PG_RETURN_TIMESTAMPTZ(scan.slices[0].start + scan.plan->window.gap);
+	}
 	find_windows(&scan);
 	if (scan.nwindows == 0)
 		PG_RETURN_NULL();

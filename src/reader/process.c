@@ -23,6 +23,7 @@
 
 #include "engine/engine.h"
 #include "reader.h"
+#include "session.h"
 
 #define MAX_LATE_WINDOWS 64		/* of one record, shown in late_event */
 
@@ -33,6 +34,7 @@ static int	good_rows[SE_BATCH_MAX];
 static TimestampTz row_watermark[SE_BATCH_MAX];
 static int	query_rows[SE_BATCH_MAX];
 static int	slice_rows[SE_BATCH_MAX];
+static int	added_rows[SE_BATCH_MAX];
 static OpenSlice *row_slice[SE_BATCH_MAX];
 static OpenSlice *touched[SE_BATCH_MAX];
 static SeGroup *groups[SE_BATCH_MAX];
@@ -103,6 +105,11 @@ se_query_next_close(ReaderQuery *query)
 	HASH_SEQ_STATUS status;
 	OpenSlice  *slice;
 
+	if (query->plan->window.kind == SE_WINDOW_SESSION)
+	{
+		query->next_close = se_session_next_close(query);
+		return;
+	}
 	query->next_close = DT_NOEND;
 	hash_seq_init(&status, query->slices);
 	while ((slice = hash_seq_search(&status)) != NULL)
@@ -274,20 +281,30 @@ judge_batch(Reader *reader, SeBatch *batch, const SeRecord *records, int nrecord
 
 /* ---- a query's part ---- */
 
+/* Set a record aside for which all its windows ("nwindows", maybe more than stored) have closed. */
+void
+se_late_record(Reader *reader, ReaderQuery *query, const SeRecord *record, TimestampTz t,
+			   TimestampTz watermark, const SeWindowBounds *windows, int nwindows)
+{
+	QueryCounters *counters = &query->counters[record->partition];
+
+	counters->late++;
+	counters->late_assignments += nwindows;
+	counters->dirty = true;
+	if (strcmp(query->def->late, "store") == 0)
+		se_pending_late(reader->pending, query->def->id, record, t, watermark, windows,
+						Min(nwindows, MAX_LATE_WINDOWS));
+}
+
 static void
 late_record(Reader *reader, ReaderQuery *query, const OpenSlice *slice, const SeRecord *record,
 			TimestampTz t, TimestampTz watermark)
 {
-	QueryCounters *counters = &query->counters[record->partition];
 	SeWindowBounds windows[MAX_LATE_WINDOWS];
 	int			n = se_window_of_slice(&query->plan->window, slice->start, slice->end, NULL,
 									   windows, MAX_LATE_WINDOWS);
 
-	counters->late++;
-	counters->late_assignments += n;
-	if (strcmp(query->def->late, "store") == 0)
-		se_pending_late(reader->pending, query->def->id, record, t, watermark, windows,
-						Min(n, MAX_LATE_WINDOWS));
+	se_late_record(reader, query, record, t, watermark, windows, n);
 }
 
 /* Windows of an open slice that had closed when the record came. */
@@ -370,9 +387,23 @@ assign_slices(Reader *reader, ReaderQuery *query, const SeBatch *batch, const Se
 }
 
 static void
-update_slice(ReaderQuery *query, OpenSlice *slice, const int *rows, int n)
+update_slice(ReaderQuery *query, const SeBatch *batch, OpenSlice *slice, const int *rows, int n)
 {
-	if (slice->table == NULL)
+	int			nhidden = se_hidden_aggregates(query->plan);
+
+	if (query->plan->window.kind == SE_WINDOW_SESSION)
+	{
+		int64		gap = query->plan->window.gap;
+
+		/* all sessions that are open end after the committed watermark */
+		if (slice->table == NULL)
+			slice->table = take_memtable(query);
+		if (slice->start + gap <= query->closed_through)
+			query->session_next_close = query->closed_through + 1;
+		query->next_close = Min(query->next_close,
+								Max(slice->start + gap, query->closed_through + 1));
+	}
+	else if (slice->table == NULL)
 	{
 		slice->table = take_memtable(query);
 		if (slice->nruns == 0)
@@ -390,6 +421,63 @@ update_slice(ReaderQuery *query, OpenSlice *slice, const int *rows, int n)
 			se_memtable_update(slice->table, agg, se_eval_args(query->eval, agg), agg_rows, m,
 							   agg_groups);
 	}
+	for (int i = 0; i < nhidden; i++)
+		se_memtable_update(slice->table, query->plan->naggs + i,
+						   &batch->columns[query->plan->time_column - 1], rows, n, groups);
+}
+
+/*
+ * Add rows[0..n-1], whose keys and arguments have been evaluated, to the
+ * groups of their slices, whatever the watermark.
+ */
+void
+se_add_rows(Reader *reader, ReaderQuery *query, const SeBatch *batch, const SeRecord *records,
+			const int *rows, int n)
+{
+	const int64 *event_time = batch->columns[query->plan->time_column - 1].v.i64;
+	OpenSlice  *slice = query->last_slice;
+	int			ntouched = 0;
+	int			kept = 0;
+	int			at = 0;
+
+	for (int i = 0; i < n; i++)
+	{
+		int			row = rows[i];
+		QueryCounters *counters = &query->counters[records[row].partition];
+		TimestampTz start;
+		TimestampTz end;
+
+		counters->dirty = true;
+		if (slice == NULL || event_time[row] < slice->start || event_time[row] >= slice->end)
+		{
+			if (!se_window_slice(&query->plan->window, event_time[row], NULL, &start, &end))
+			{
+				counters->failed++;
+				continue;
+			}
+			slice = se_slice_get(query, start, end);
+		}
+		counters->counted++;
+		if (slice->batch_rows++ == 0)
+			touched[ntouched++] = slice;
+		row_slice[kept] = slice;
+		added_rows[kept++] = row;
+	}
+	query->last_slice = slice;
+	for (int i = 0; i < ntouched; i++)
+	{
+		touched[i]->batch_start = at;
+		at += touched[i]->batch_rows;
+		touched[i]->batch_rows = 0;
+	}
+	for (int i = 0; i < kept; i++)
+		slice_rows[row_slice[i]->batch_start + row_slice[i]->batch_rows++] = added_rows[i];
+	for (int i = 0; i < ntouched; i++)
+	{
+		update_slice(query, batch, touched[i], slice_rows + touched[i]->batch_start,
+					 touched[i]->batch_rows);
+		touched[i]->batch_rows = 0;
+	}
 }
 
 static void
@@ -405,35 +493,68 @@ set_complete_from(Reader *reader, ReaderQuery *query)
 	}
 }
 
+/* Count the good records that WHERE has not let pass. */
 static void
+count_filtered(ReaderQuery *query, const SeRecord *records, const int *good, int ngood,
+			   const int *passed, int npassed)
+{
+	if (npassed == ngood)
+		return;
+	for (int i = 0; i < ngood; i++)
+	{
+		query->counters[records[good[i]].partition].filtered++;
+		query->counters[records[good[i]].partition].dirty = true;
+	}
+	for (int i = 0; i < npassed; i++)
+		query->counters[records[passed[i]].partition].filtered--;
+}
+
+/*
+ * Returns the row of the batch that can be processed only after a commit, or
+ * -1 when all were.
+ */
+static int
 process_query(Reader *reader, ReaderQuery *query, SeBatch *batch, const SeRecord *records, int ngood)
 {
 	SeUserScope scope;
 	int			ntouched;
 	int			n;
 	int			at = 0;
+	int			stop = -1;
 
 	se_blame.query = query;
 	se_user_begin(&scope, query->def->owner, query->def->settings);
 	memcpy(query_rows, good_rows, sizeof(int) * ngood);
 	n = se_eval_filter(query->eval, batch, query_rows, ngood);
-	if (n < ngood)
-	{
-		for (int i = 0; i < ngood; i++)
-		{
-			query->counters[records[good_rows[i]].partition].filtered++;
-			query->counters[records[good_rows[i]].partition].dirty = true;
-		}
-		for (int i = 0; i < n; i++)
-			query->counters[records[query_rows[i]].partition].filtered--;
-	}
+	if (query->plan->window.kind != SE_WINDOW_SESSION)
+		count_filtered(query, records, good_rows, ngood, query_rows, n);
 	set_complete_from(reader, query);
+	if (query->plan->window.kind == SE_WINDOW_SESSION)
+	{
+		int			taken = se_session_process(reader, query, batch, records, query_rows, n,
+											   row_watermark);
+
+		if (taken < n)
+		{
+			int			upto = 0;
+
+			stop = query_rows[taken];
+			while (upto < ngood && good_rows[upto] < stop)
+				upto++;
+			count_filtered(query, records, good_rows, upto, query_rows, taken);
+		}
+		else
+			count_filtered(query, records, good_rows, ngood, query_rows, n);
+		se_user_end(&scope);
+		se_blame.query = NULL;
+		return stop;
+	}
 	n = assign_slices(reader, query, batch, records, query_rows, n, &ntouched);
 	if (n > 0)
 	{
 		se_eval_rows(query->eval, batch, query_rows, n);
 		if (ntouched == 1)
-			update_slice(query, touched[0], query_rows, n);
+			update_slice(query, batch, touched[0], query_rows, n);
 		else
 		{
 			/* order the rows by slice, keeping their order within each */
@@ -446,7 +567,7 @@ process_query(Reader *reader, ReaderQuery *query, SeBatch *batch, const SeRecord
 			for (int i = 0; i < n; i++)
 				slice_rows[row_slice[i]->batch_start + row_slice[i]->batch_rows++] = query_rows[i];
 			for (int i = 0; i < ntouched; i++)
-				update_slice(query, touched[i], slice_rows + touched[i]->batch_start,
+				update_slice(query, batch, touched[i], slice_rows + touched[i]->batch_start,
 							 touched[i]->batch_rows);
 		}
 		for (int i = 0; i < ntouched; i++)
@@ -454,19 +575,84 @@ process_query(Reader *reader, ReaderQuery *query, SeBatch *batch, const SeRecord
 	}
 	se_user_end(&scope);
 	se_blame.query = NULL;
+	return stop;
+}
+
+/* What judging a batch changes, kept so that it can be done again for fewer records. */
+typedef struct JudgeMark
+{
+	ReaderPartition *partitions;
+	SePendingMark pending;
+	TimestampTz minute;
+	int64		bad_this_minute;
+} JudgeMark;
+
+static void
+mark_judging(Reader *reader, JudgeMark *mark)
+{
+	Size		size = sizeof(ReaderPartition) * reader->npartitions;
+
+	mark->partitions = palloc(size);
+	memcpy(mark->partitions, reader->partitions, size);
+	mark->pending = se_pending_mark(reader->pending);
+	mark->minute = reader->minute;
+	mark->bad_this_minute = reader->bad_this_minute;
+}
+
+static void
+unjudge(Reader *reader, const JudgeMark *mark)
+{
+	memcpy(reader->partitions, mark->partitions, sizeof(ReaderPartition) * reader->npartitions);
+	se_pending_rollback(reader->pending, mark->pending);
+	reader->minute = mark->minute;
+	reader->bad_this_minute = mark->bad_this_minute;
+	reader->pause_wanted = false;
 }
 
 /*
- * Process a batch inside the open cycle.  Raises whatever user code raises;
- * the cycle is lost then.
+ * Queries whose windows' ends depend on their rows, of which one may want a commit
+ * in the middle of a batch.  Returns how many records were processed.
+ *
+ * The first session query that stops decides; the others, and those behind it,
+ * process what lies before.  Rows of the stopped query before that record have
+ * been taken, and no others.
  */
-void
+static int
+process_sessions(Reader *reader, SeBatch *batch, const SeRecord *records, int nrecords,
+				 const JudgeMark *mark, int *ngood)
+{
+	for (int i = 0; i < reader->nqueries; i++)
+	{
+		ReaderQuery *query = &reader->queries[i];
+		int			stop;
+
+		if (query->plan->window.kind != SE_WINDOW_SESSION || *ngood == 0)
+			continue;
+		stop = process_query(reader, query, batch, records, *ngood);
+		if (stop >= 0)
+		{
+			/* only the reader of this one query may stop: see load_reader */
+			nrecords = stop;
+			unjudge(reader, mark);
+			*ngood = judge_batch(reader, batch, records, nrecords);
+		}
+	}
+	return nrecords;
+}
+
+/*
+ * Process a batch inside the open cycle.  Returns how many records were
+ * processed: when less than nrecords, the caller commits and comes again with the
+ * others.  Raises whatever user code raises; the cycle is lost then.
+ */
+int
 se_process_batch(Reader *reader, const SeRecord *records, int nrecords)
 {
 	MemoryContext old = MemoryContextSwitchTo(reader->batch);
 	SeUserScope scope;
 	SeBatch    *batch;
 	int			ngood;
+	JudgeMark	mark;
 
 	MemoryContextReset(reader->batch);
 	se_blame.records = records;
@@ -478,14 +664,18 @@ se_process_batch(Reader *reader, const SeRecord *records, int nrecords)
 	se_user_end(&scope);
 	batch = se_source()->decoder_batch(reader->decoder);
 
+	mark_judging(reader, &mark);
 	ngood = judge_batch(reader, batch, records, nrecords);
+	nrecords = process_sessions(reader, batch, records, nrecords, &mark, &ngood);
 	if (reader->staging != NULL && ngood > 0)
 		se_staging_insert(reader->staging, batch, good_rows, ngood);
 	for (int i = 0; i < reader->nqueries && ngood > 0; i++)
-		process_query(reader, &reader->queries[i], batch, records, ngood);
+		if (reader->queries[i].plan->window.kind != SE_WINDOW_SESSION)
+			(void) process_query(reader, &reader->queries[i], batch, records, ngood);
 
 	PopActiveSnapshot();
 	se_blame.records = NULL;
 	reader->dirty = true;
 	MemoryContextSwitchTo(old);
+	return nrecords;
 }

@@ -41,6 +41,7 @@
 #include "reader.h"
 
 #define CATCH_UP_COMMIT_MS 100
+#define SESSION_COMMIT_MS 20
 #define DISCOVER_INTERVAL_MS 30000
 #define ASK_TIMEOUT_MS 5000
 #define IDLE_WAIT_MS 5000
@@ -209,8 +210,6 @@ load_query(Reader *reader, ReaderQuery *query, SeQueryDef *def)
 {
 	HASHCTL		ctl = {0};
 	SeStateLog *log;
-	SeKeySpec	keys[SE_MAX_KEYS];
-	Aggref	  **aggs;
 	MemoryContext old;
 	SeUserScope scope;
 
@@ -226,13 +225,8 @@ load_query(Reader *reader, ReaderQuery *query, SeQueryDef *def)
 	query->eval = se_eval_create(query->plan, reader->desc, query->context);
 	query->finish = se_finish_create(query->plan, query->context);
 	se_user_end(&scope);
-	aggs = palloc(sizeof(Aggref *) * Max(query->plan->naggs, 1));
-	for (int i = 0; i < query->plan->nkeys; i++)
-		keys[i] = query->plan->keys[i].spec;
-	for (int i = 0; i < query->plan->naggs; i++)
-		aggs[i] = query->plan->aggs[i].aggref;
-	query->layout = se_layout_create(query->plan->nkeys, keys, query->plan->naggs, aggs,
-									 query->context);
+	query->layout = se_query_layout(query->plan, query->context);
+	query->session_next_close = DT_NOBEGIN;
 	query->closed_through = reader->def->watermark > def->closed_through ?
 		def->closed_through : reader->def->watermark;
 	query->complete_from = def->complete_from;
@@ -532,7 +526,13 @@ can_close(Reader *reader, TimestampTz now)
 		flags = palloc(sizeof(bool) * reader->npartitions);
 	watermark = se_reader_watermark(reader, now, flags);
 	for (int i = 0; i < reader->nqueries && !result; i++)
+	{
+		/* sessions of many keys end all the time */
+		if (reader->queries[i].plan->window.kind == SE_WINDOW_SESSION &&
+			now - reader->last_commit < SESSION_COMMIT_MS * 1000)
+			continue;
 		result = reader->queries[i].next_close <= watermark;
+	}
 	if (flags != idle)
 		pfree(flags);
 	return result;
@@ -634,7 +634,16 @@ drain(Reader *reader)
 			se_worker_phase(SE_PHASE_READING);
 			if (!se_cycle_begin(reader))
 				return false;
-			se_process_batch(reader, fetched->records, fetched->nrecords);
+			for (int done = 0;;)
+			{
+				done += se_process_batch(reader, fetched->records + done,
+										 fetched->nrecords - done);
+				if (done == fetched->nrecords || reader->pause_wanted)
+					break;
+				/* a session that has ended must be emitted before the next record */
+				if (!se_reader_commit(reader) || !se_cycle_begin(reader))
+					return false;
+			}
 			pg_atomic_fetch_add_u64(&se_my_slot->records, fetched->nrecords);
 			pg_atomic_write_u64(&se_my_slot->last_record, (uint64) GetCurrentTimestamp());
 			if (se_my_slot->message[0] != '\0')

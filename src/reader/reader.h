@@ -88,6 +88,9 @@ typedef struct OpenSlice
 	TimestampTz last_end;		/* when the last one closes */
 	TimestampTz last_start;		/* the latest start of a window that holds it */
 	SeMemtable *table;			/* groups since the last commit, or NULL */
+	SeMemtable *base;			/* groups as committed, kept by sessions and
+								 * global windows; or NULL */
+	bool		table_merged;	/* base has those of table, while committing */
 	/* what the state log holds */
 	int			nruns;
 	int64		entries;
@@ -107,6 +110,7 @@ typedef struct ReaderQuery
 	MemoryContext context;
 	HTAB	   *slices;			/* of OpenSlice */
 	OpenSlice  *last_slice;		/* of the row before */
+	TimestampTz session_next_close;
 	TimestampTz next_close;		/* earliest end of an open window, or DT_NOEND */
 	TimestampTz closed_through; /* committed */
 	TimestampTz complete_from;
@@ -179,9 +183,18 @@ extern TimestampTz se_partitions_next_idle(const Reader *reader, TimestampTz now
 extern void se_partition_problem(Reader *reader, int32 partition, const char *problem);
 
 /* process.c */
-extern void se_process_batch(Reader *reader, const SeRecord *records, int nrecords);
+extern int	se_process_batch(Reader *reader, const SeRecord *records, int nrecords);
+extern void se_add_rows(Reader *reader, ReaderQuery *query, const SeBatch *batch,
+						const SeRecord *records, const int *rows, int n);
+extern void se_late_record(Reader *reader, ReaderQuery *query, const SeRecord *record,
+						   TimestampTz t, TimestampTz watermark, const SeWindowBounds *windows,
+						   int nwindows);
 extern OpenSlice *se_slice_get(ReaderQuery *query, TimestampTz start, TimestampTz end);
 extern void se_query_next_close(ReaderQuery *query);
+
+/* layout.c */
+extern int	se_hidden_aggregates(const SeQueryPlan *plan);
+extern SeGroupLayout *se_query_layout(const SeQueryPlan *plan, MemoryContext context);
 
 /* close.c */
 extern void se_close_windows(Reader *reader, ReaderQuery *query, TimestampTz watermark,

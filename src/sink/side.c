@@ -61,6 +61,33 @@ se_pending_memory(const SePending *pending)
 	return pending->bytes;
 }
 
+SePendingMark
+se_pending_mark(const SePending *pending)
+{
+	SePendingMark mark = {list_length(pending->rows), pending->bytes};
+
+	return mark;
+}
+
+void
+se_pending_rollback(SePending *pending, SePendingMark mark)
+{
+	MemoryContext old = MemoryContextSwitchTo(pending->context);
+	List	   *kept = NIL;
+
+	for (int i = 0; i < list_length(pending->rows); i++)
+	{
+		PendingRow *row = list_nth(pending->rows, i);
+
+		if (i < mark.rows || row->query != 0)
+			kept = lappend(kept, row);
+	}
+	list_free(pending->rows);
+	pending->rows = kept;
+	pending->bytes = Max(pending->bytes, mark.bytes);
+	MemoryContextSwitchTo(old);
+}
+
 static bytea *
 copy_bytes(SePending *pending, const char *data, int32 length)
 {

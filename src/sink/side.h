@@ -30,6 +30,19 @@ extern void se_pending_late(SePending *pending, int32 query, const SeRecord *rec
 extern void se_pending_dead(SePending *pending, const SeRecord *record, const char *reason,
 							int sqlstate, const char *message, const char *column);
 
+/*
+ * A place in what has been collected, to go back to: dead letters behind it are
+ * forgotten; late records stay, for queries judge them on their own.
+ */
+typedef struct SePendingMark
+{
+	int			rows;
+	Size		bytes;
+} SePendingMark;
+
+extern SePendingMark se_pending_mark(const SePending *pending);
+extern void se_pending_rollback(SePending *pending, SePendingMark mark);
+
 /* Bytes held. */
 extern Size se_pending_memory(const SePending *pending);
 

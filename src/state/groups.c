@@ -15,6 +15,12 @@
 
 #include "state/state_internal.h"
 
+const SeGroupLayout *
+se_memtable_layout(const SeMemtable *table)
+{
+	return table->layout;
+}
+
 SeGroup *
 se_memtable_get(SeMemtable *table, const SeGroup *probe)
 {

@@ -70,6 +70,7 @@ extern uint32 se_layout_stamp(const SeGroupLayout *layout);
 extern SeMemtable *se_memtable_create(const SeGroupLayout *layout, MemoryContext parent,
 									  int64 expected_groups);
 extern void se_memtable_free(SeMemtable *table);
+extern const SeGroupLayout *se_memtable_layout(const SeMemtable *table);
 
 /* Forget all groups, keep the memory (shrinks when far too large). */
 extern void se_memtable_reset(SeMemtable *table);

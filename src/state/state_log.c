@@ -96,6 +96,16 @@ se_state_log_append(SeStateLog *log, int32 query, TimestampTz slice_start, Times
 	pfree(payload);
 }
 
+/* They are told from runs by the sign of ngroups. */
+void
+se_state_log_append_tombstones(SeStateLog *log, int32 query, TimestampTz slice_start,
+							   TimestampTz slice_end, int64 seq, uint32 hash_low,
+							   uint32 hash_high, int ngroups, const char *bytes, Size size)
+{
+	se_state_log_append(log, query, slice_start, slice_end, seq, hash_low, hash_high, -ngroups,
+						bytes, size);
+}
+
 static IndexScanDesc
 begin_scan(SeStateLog *log, ScanKeyData *keys, int32 query, TimestampTz slice_start,
 		   TimestampTz slice_end, int nkeys)
@@ -115,9 +125,10 @@ begin_scan(SeStateLog *log, ScanKeyData *keys, int32 query, TimestampTz slice_st
 	return scan;
 }
 
-void
-se_state_log_read(SeStateLog *log, int32 query, TimestampTz slice_start, TimestampTz slice_end,
-				  uint32 hash_low, uint32 hash_high, SeChunkReader reader, void *arg)
+static void
+read_chunks(SeStateLog *log, int32 query, TimestampTz slice_start, TimestampTz slice_end,
+			uint32 hash_low, uint32 hash_high, SeChunkReader reader, SeOrderedReader ordered,
+			void *arg)
 {
 	TupleTableSlot *slot = table_slot_create(log->heap, NULL);
 	ScanKeyData keys[3];
@@ -127,21 +138,39 @@ se_state_log_read(SeStateLog *log, int32 query, TimestampTz slice_start, Timesta
 	{
 		bytea	   *payload;
 		Datum		value;
-		bool		isnull;
+		int			ngroups;
 
 		CHECK_FOR_INTERRUPTS();
 		slot_getallattrs(slot);
 		if (DatumGetInt64(slot->tts_values[COL_HASH_LOW - 1]) > (int64) hash_high ||
 			DatumGetInt64(slot->tts_values[COL_HASH_HIGH - 1]) < (int64) hash_low)
 			continue;
-		value = slot_getattr(slot, COL_PAYLOAD, &isnull);
+		ngroups = DatumGetInt32(slot->tts_values[COL_NGROUPS - 1]);
+		value = slot->tts_values[COL_PAYLOAD - 1];
 		payload = DatumGetByteaPP(value);
-		reader(arg, VARDATA_ANY(payload), VARSIZE_ANY_EXHDR(payload));
+		if (ordered)
+			ordered(arg, VARDATA_ANY(payload), VARSIZE_ANY_EXHDR(payload), ngroups < 0);
+		else
+			reader(arg, VARDATA_ANY(payload), VARSIZE_ANY_EXHDR(payload));
 		if (payload != (bytea *) DatumGetPointer(value))
 			pfree(payload);
 	}
 	index_endscan(scan);
 	ExecDropSingleTupleTableSlot(slot);
+}
+
+void
+se_state_log_read(SeStateLog *log, int32 query, TimestampTz slice_start, TimestampTz slice_end,
+				  uint32 hash_low, uint32 hash_high, SeChunkReader reader, void *arg)
+{
+	read_chunks(log, query, slice_start, slice_end, hash_low, hash_high, reader, NULL, arg);
+}
+
+void
+se_state_log_read_ordered(SeStateLog *log, int32 query, TimestampTz slice_start,
+						  TimestampTz slice_end, SeOrderedReader reader, void *arg)
+{
+	read_chunks(log, query, slice_start, slice_end, 0, PG_UINT32_MAX, NULL, reader, arg);
 }
 
 void
@@ -184,7 +213,7 @@ se_state_log_slices(SeStateLog *log, int32 query, SeSliceReader reader, void *ar
 		chunk_start = DatumGetTimestampTz(slot->tts_values[COL_SLICE_START - 1]);
 		chunk_end = DatumGetTimestampTz(slot->tts_values[COL_SLICE_END - 1]);
 		chunk_seq = DatumGetInt64(slot->tts_values[COL_SEQ - 1]);
-		ngroups = DatumGetInt32(slot->tts_values[COL_NGROUPS - 1]);
+		ngroups = Abs(DatumGetInt32(slot->tts_values[COL_NGROUPS - 1]));
 		if (nruns > 0 && (chunk_start != start || chunk_end != end))
 		{
 			reader(arg, start, end, nruns, entries, Max(largest, run));

@@ -34,6 +34,19 @@ extern void se_state_log_read(SeStateLog *log, int32 query, TimestampTz slice_st
 							  TimestampTz slice_end, uint32 hash_low, uint32 hash_high,
 							  SeChunkReader reader, void *arg);
 
+/*
+ * Tombstones: a chunk whose groups are keys that end there.  All runs of the
+ * slice with a smaller seq lose these groups.  Slices with tombstones must be
+ * read with se_state_log_read_ordered, which gives the runs in the order of seq.
+ */
+extern void se_state_log_append_tombstones(SeStateLog *log, int32 query, TimestampTz slice_start,
+										   TimestampTz slice_end, int64 seq, uint32 hash_low,
+										   uint32 hash_high, int ngroups, const char *bytes,
+										   Size size);
+typedef void (*SeOrderedReader) (void *arg, const char *bytes, Size size, bool tombstones);
+extern void se_state_log_read_ordered(SeStateLog *log, int32 query, TimestampTz slice_start,
+									  TimestampTz slice_end, SeOrderedReader reader, void *arg);
+
 /* Delete all chunks of a slice that the active snapshot sees. */
 extern void se_state_log_delete(SeStateLog *log, int32 query, TimestampTz slice_start,
 								TimestampTz slice_end);

@@ -1,0 +1,115 @@
+/*
+ * emit.c
+ *	  One result row of a group: finishing expressions, then the result table.
+ */
+#include "postgres.h"
+
+#include "miscadmin.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#include "emit.h"
+
+/* Rows after which the memory of finished rows is given back. */
+#define ROWS_PER_RESET 64
+
+struct SeEmission
+{
+	ReaderQuery *query;
+	SeResultSink *sink;
+	TimestampTz now;
+	MemoryContext context;
+	MemoryContext row_context;
+	int			rows;
+	Datum	   *group_values;
+	bool	   *group_nulls;
+	Datum	   *values;
+	bool	   *nulls;
+};
+
+SeEmission *
+se_emission_begin(ReaderQuery *query, TimestampTz now, MemoryContext context)
+{
+	MemoryContext old = MemoryContextSwitchTo(context);
+	SeEmission *emission = palloc0(sizeof(SeEmission));
+	int			ngroup = 2 + query->plan->nkeys + query->plan->naggs;
+	int			nresult = query->plan->output_desc->natts + 5;
+
+	emission->query = query;
+	emission->now = now;
+	emission->context = context;
+	emission->row_context = AllocSetContextCreate(context, "stream_engine emitted rows",
+												  ALLOCSET_DEFAULT_SIZES);
+	emission->group_values = palloc(sizeof(Datum) * ngroup);
+	emission->group_nulls = palloc0(sizeof(bool) * ngroup);
+	emission->values = palloc(sizeof(Datum) * nresult);
+	emission->nulls = palloc0(sizeof(bool) * nresult);
+	MemoryContextSwitchTo(old);
+	return emission;
+}
+
+/* The finished row in values and nulls; false if HAVING refuses it. */
+static bool
+finish(SeEmission *emission, SeMemtable *table, SeGroup *group, TimestampTz start, TimestampTz end)
+{
+	const SeQueryPlan *plan = emission->query->plan;
+	MemoryContext old;
+	bool		passes;
+
+	if (++emission->rows % ROWS_PER_RESET == 0)
+	{
+		se_finish_reset(emission->query->finish);
+		MemoryContextReset(emission->row_context);
+		CHECK_FOR_INTERRUPTS();
+	}
+	old = MemoryContextSwitchTo(emission->row_context);
+	emission->group_values[0] = TimestampTzGetDatum(start);
+	emission->group_values[1] = TimestampTzGetDatum(end);
+	for (int key = 0; key < plan->nkeys; key++)
+		emission->group_values[2 + key] = se_group_key(table, group, key,
+													   &emission->group_nulls[2 + key]);
+	for (int agg = 0; agg < plan->naggs; agg++)
+	{
+		int			column = 2 + plan->nkeys + agg;
+
+		emission->group_values[column] = se_group_result(table, group, agg,
+														 &emission->group_nulls[column]);
+	}
+	passes = se_finish_row(emission->query->finish, emission->group_values, emission->group_nulls,
+						   emission->values + 2, emission->nulls + 2);
+	MemoryContextSwitchTo(old);
+	return passes;
+}
+
+void
+se_emission_fresh(SeEmission *emission, SeMemtable *table, SeGroup *group, TimestampTz start,
+				  TimestampTz end)
+{
+	int			noutput = emission->query->plan->output_desc->natts;
+
+	if (!finish(emission, table, group, start, end))
+		return;
+	if (emission->sink == NULL)
+	{
+		MemoryContext old = MemoryContextSwitchTo(emission->context);
+
+		emission->sink = se_results_open(emission->query->def->result,
+										 emission->query->plan->output_desc);
+		MemoryContextSwitchTo(old);
+	}
+	emission->values[0] = TimestampTzGetDatum(start);
+	emission->values[1] = TimestampTzGetDatum(end);
+	emission->values[2 + noutput] = BoolGetDatum(true);
+	emission->values[3 + noutput] = Int32GetDatum(0);
+	emission->values[4 + noutput] = TimestampTzGetDatum(emission->now);
+	se_results_insert(emission->sink, emission->values, emission->nulls);
+}
+
+void
+se_emission_end(SeEmission *emission)
+{
+	if (emission->sink != NULL)
+		emission->query->rows_out += se_results_close(emission->sink);
+	se_finish_reset(emission->query->finish);
+	MemoryContextDelete(emission->row_context);
+}

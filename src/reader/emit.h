@@ -1,0 +1,28 @@
+/*
+ * emit.h
+ *	  One result row of a group: finishing expressions, then the result table.
+ */
+#ifndef SE_EMIT_H
+#define SE_EMIT_H
+
+#include "reader.h"
+
+typedef struct SeEmission SeEmission;
+
+/*
+ * Begin to emit rows of a query in the commit's transaction, in "context".  The
+ * caller has switched to the query's owner.
+ */
+extern SeEmission *se_emission_begin(ReaderQuery *query, TimestampTz now, MemoryContext context);
+
+/*
+ * Emit the row of "group" for the window [start, end), unless HAVING refuses
+ * it.  A fresh row must not be in the table yet.
+ */
+extern void se_emission_fresh(SeEmission *emission, SeMemtable *table, SeGroup *group,
+							  TimestampTz start, TimestampTz end);
+
+/* Flush; adds to the query's rows_out. */
+extern void se_emission_end(SeEmission *emission);
+
+#endif							/* SE_EMIT_H */

@@ -1,0 +1,76 @@
+/*
+ * layout.c
+ *	  The layout of a query's groups: its own aggregates, and those that a kind
+ *	  of window keeps for itself.
+ *
+ * NOTES
+ *	  A session's group knows its first and last event time.  They are
+ *	  ordinary min and max aggregates behind the query's, so that they are
+ *	  updated, logged and merged as all others are.
+ */
+#include "postgres.h"
+
+#include "catalog/pg_aggregate.h"
+#include "catalog/pg_type.h"
+#include "nodes/makefuncs.h"
+#include "utils/fmgroids.h"
+
+#include "reader.h"
+
+static Aggref *
+hidden_aggregate(Oid function, Oid argtype, Oid result, AttrNumber column)
+{
+	Aggref	   *aggref = makeNode(Aggref);
+
+	aggref->aggfnoid = function;
+	aggref->aggtype = result;
+	aggref->aggtranstype = InvalidOid;
+	aggref->aggkind = AGGKIND_NORMAL;
+	aggref->aggsplit = AGGSPLIT_SIMPLE;
+	aggref->aggno = aggref->aggtransno = -1;
+	aggref->location = -1;
+	if (OidIsValid(argtype))
+	{
+		Var		   *var = makeVar(1, column, argtype, -1, InvalidOid, 0);
+
+		aggref->aggargtypes = list_make1_oid(argtype);
+		aggref->args = list_make1(makeTargetEntry((Expr *) var, 1, NULL, false));
+	}
+	else
+		aggref->aggstar = true;
+	return aggref;
+}
+
+/* Hidden aggregates of a kind of window. */
+int
+se_hidden_aggregates(const SeQueryPlan *plan)
+{
+	return plan->window.kind == SE_WINDOW_SESSION || plan->window.kind == SE_WINDOW_GLOBAL ? 2 : 0;
+}
+
+SeGroupLayout *
+se_query_layout(const SeQueryPlan *plan, MemoryContext context)
+{
+	SeKeySpec	keys[SE_MAX_KEYS];
+	int			nhidden = se_hidden_aggregates(plan);
+	Aggref	  **aggs = palloc(sizeof(Aggref *) * (plan->naggs + nhidden + 1));
+
+	for (int i = 0; i < plan->nkeys; i++)
+		keys[i] = plan->keys[i].spec;
+	for (int i = 0; i < plan->naggs; i++)
+		aggs[i] = plan->aggs[i].aggref;
+	if (plan->window.kind == SE_WINDOW_SESSION)
+	{
+		aggs[plan->naggs] = hidden_aggregate(F_MIN_TIMESTAMPTZ, TIMESTAMPTZOID, TIMESTAMPTZOID,
+											 plan->time_column);
+		aggs[plan->naggs + 1] = hidden_aggregate(F_MAX_TIMESTAMPTZ, TIMESTAMPTZOID,
+												 TIMESTAMPTZOID, plan->time_column);
+	}
+	else if (plan->window.kind == SE_WINDOW_GLOBAL)
+	{
+		aggs[plan->naggs] = hidden_aggregate(F_COUNT_, InvalidOid, INT8OID, 0);
+		aggs[plan->naggs + 1] = hidden_aggregate(F_MAX_TIMESTAMPTZ, TIMESTAMPTZOID,
+												 TIMESTAMPTZOID, plan->time_column);
+	}
+	return se_layout_create(plan->nkeys, keys, plan->naggs + nhidden, aggs, context);
+}

@@ -1,0 +1,44 @@
+/*
+ * session.h
+ *	  Session windows by gap buckets.
+ */
+#ifndef SE_SESSION_H
+#define SE_SESSION_H
+
+#include "reader.h"
+
+/*
+ * Take rows[0..n-1] (ascending) of a batch into a session query.  Returns how
+ * many were taken: less than n when a session that has ended must be emitted, by a
+ * commit, before rows[result] can be judged.
+ */
+extern int	se_session_process(Reader *reader, ReaderQuery *query, const SeBatch *batch,
+							   const SeRecord *records, int *rows, int n,
+							   const TimestampTz *row_watermark);
+
+/*
+ * In the commit: emit the sessions that end at "watermark" or before, log what
+ * stays.  Takes the place of se_close_windows and se_flush_slices.
+ */
+extern void se_session_commit(Reader *reader, ReaderQuery *query, TimestampTz watermark,
+							  TimestampTz now);
+
+/* A lower bound of when the next session ends. */
+extern TimestampTz se_session_next_close(ReaderQuery *query);
+
+/*
+ * First and last event time of a session's group; "naggs" are the query's own
+ * aggregates.
+ */
+extern void se_session_bounds(SeMemtable *table, SeGroup *group, int naggs, TimestampTz *first,
+							  TimestampTz *last);
+
+/* Whether "next", a group of the bucket behind, goes on the session that ended at "last". */
+extern bool se_session_continues(SeMemtable *next_table, SeGroup *next, int naggs,
+								 TimestampTz last, int64 gap);
+
+/* Load a bucket's groups from the log, tombstones applied. */
+extern void se_session_load(SeStateLog *log, int32 query, TimestampTz start, TimestampTz end,
+							SeMemtable *table);
+
+#endif							/* SE_SESSION_H */
