@@ -16,6 +16,7 @@
 
 #include <math.h>
 
+#include "common/int.h"
 #include "utils/builtins.h"
 #include "utils/float.h"
 #include "utils/numeric.h"
