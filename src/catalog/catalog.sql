@@ -39,7 +39,7 @@ CREATE FUNCTION stream_engine.create_query(
 	trigger_interval interval DEFAULT NULL,
 	correction_horizon interval DEFAULT NULL,
 	start text DEFAULT NULL,
-	"into" regclass DEFAULT NULL,
+	into_table regclass DEFAULT NULL,
 	retention interval DEFAULT NULL,
 	paused boolean DEFAULT false,
 	emit_partial boolean DEFAULT false,

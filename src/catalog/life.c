@@ -22,6 +22,7 @@
 #include "compat/compat.h"
 #include "ddl.h"
 #include "engine/engine.h"
+#include "stream_ddl.h"
 
 PG_FUNCTION_INFO_V1(se_pause);
 PG_FUNCTION_INFO_V1(se_resume);
@@ -138,6 +139,36 @@ se_pause(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
+/* A dump does not hold automatic dependencies. */
+static void
+depend_again(const SeStream *stream)
+{
+	SeCatalogScope scope;
+	Oid			type = INT4OID;
+	Datum		value = Int32GetDatum(stream->id);
+
+	se_catalog_begin(&scope);
+	se_spi("SELECT c.oid, s.relation::oid FROM stream_engine.stream s, pg_catalog.pg_class c"
+		   " WHERE s.id = $1 AND (c.oid = s.recent_view OR (c.relname ~ ('^staging_' || s.id || '_[0-9]$')"
+		   " AND c.relnamespace = 'stream_engine'::pg_catalog.regnamespace))"
+		   " UNION ALL SELECT d.oid, d.on FROM stream_engine.query q, LATERAL (VALUES"
+		   " (q.open_table::oid, q.batch_view::oid), (q.live_view::oid, q.batch_view::oid),"
+		   " (q.live_view::oid, q.result::oid)) AS d(oid, \"on\")"
+		   " JOIN pg_catalog.pg_class c ON c.oid = d.oid WHERE q.stream = $1",
+		   1, &type, &value, NULL, SPI_OK_SELECT);
+	for (uint64 i = 0; i < SPI_processed; i++)
+	{
+		bool		isnull;
+		Oid			dependent = DatumGetObjectId(SPI_getbinval(SPI_tuptable->vals[i],
+															   SPI_tuptable->tupdesc, 1, &isnull));
+		Oid			on = DatumGetObjectId(SPI_getbinval(SPI_tuptable->vals[i],
+														SPI_tuptable->tupdesc, 2, &isnull));
+
+		se_depend_auto_once(dependent, on);
+	}
+	se_catalog_end(&scope);
+}
+
 /* A stream from a dump or a template: new readers, at "start", and no state. */
 static void
 settle(SeStream *stream, const char *start)
@@ -154,6 +185,7 @@ settle(SeStream *stream, const char *start)
 
 	npositions = se_resolve_start(stream, start, RESOLVE_TIMEOUT_MS, &positions, &complete,
 								  &nrecords);
+	depend_again(stream);
 	change("DELETE FROM stream_engine.state_log l USING stream_engine.query q"
 		   " WHERE q.stream = $1 AND l.query = q.id", stream->id, SPI_OK_DELETE);
 	change("DELETE FROM stream_engine.query_partition p USING stream_engine.query q"

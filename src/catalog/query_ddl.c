@@ -94,7 +94,7 @@ check_arguments(FunctionCallInfo fcinfo)
 	refuse(!PG_ARGISNULL(ARG_TRIGGER_COUNT), "trigger_count", NULL);
 	refuse(!PG_ARGISNULL(ARG_TRIGGER_INTERVAL), "trigger_interval", NULL);
 	refuse(!PG_ARGISNULL(ARG_CORRECTION_HORIZON), "correction_horizon", NULL);
-	refuse(!PG_ARGISNULL(ARG_INTO), "into", NULL);
+	refuse(!PG_ARGISNULL(ARG_INTO), "into_table", NULL);
 	refuse(!PG_ARGISNULL(ARG_RETENTION), "retention", NULL);
 }
 

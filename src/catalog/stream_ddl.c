@@ -203,6 +203,14 @@ se_depend_auto(Oid dependent, Oid on)
 	depend(dependent, on, DEPENDENCY_AUTO);
 }
 
+void
+se_depend_auto_once(Oid dependent, Oid on)
+{
+	deleteDependencyRecordsForSpecific(RelationRelationId, dependent, DEPENDENCY_AUTO,
+									   RelationRelationId, on);
+	se_depend_auto(dependent, on);
+}
+
 /*
  * The staging tables and their view.  Tables are made as superuser, for users
  * have no CREATE on our schema, and given to the stream's owner.

@@ -18,4 +18,7 @@ extern SeStream *se_stream_register(Oid relid, bool check_source);
 /* "dependent" is dropped silently with "on"; both are relations. */
 extern void se_depend_auto(Oid dependent, Oid on);
 
+/* The same, unless it is so already. */
+extern void se_depend_auto_once(Oid dependent, Oid on);
+
 #endif							/* SE_STREAM_DDL_H */

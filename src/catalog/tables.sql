@@ -62,13 +62,14 @@ CREATE TABLE stream_engine.late_event (
 	event_time timestamptz NOT NULL,
 	watermark timestamptz NOT NULL,
 	windows tstzrange[] NOT NULL,
+	partly boolean NOT NULL DEFAULT false,
 	kafka_timestamp timestamptz,
 	key bytea,
 	payload bytea NOT NULL,
 	seen_at timestamptz NOT NULL,
 	PRIMARY KEY (query, partition, "offset")
 );
-COMMENT ON TABLE stream_engine.late_event IS 'records that came after all their windows had closed';
+COMMENT ON TABLE stream_engine.late_event IS 'records that came after their windows had closed: all of them, or (partly) some while others took the record';
 
 CREATE TABLE stream_engine.dead_letter (
 	stream integer NOT NULL REFERENCES stream_engine.stream ON DELETE CASCADE,

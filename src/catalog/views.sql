@@ -135,9 +135,19 @@ CREATE VIEW stream_engine.late_events WITH (security_barrier) AS
 	FROM stream_engine.late_event l
 	JOIN stream_engine.query q ON q.id = l.query
 	JOIN pg_catalog.pg_class c ON c.oid = q.batch_view
-	WHERE pg_catalog.pg_has_role(c.relowner, 'USAGE');
+	WHERE NOT l.partly AND pg_catalog.pg_has_role(c.relowner, 'USAGE');
 COMMENT ON VIEW stream_engine.late_events IS 'records that came after all their windows had closed; owners see their own';
 GRANT SELECT ON stream_engine.late_events TO PUBLIC;
+
+CREATE VIEW stream_engine.late_assignments WITH (security_barrier) AS
+	SELECT q.result AS query, l.partition, l."offset", l.event_time, l.watermark, l.windows,
+		l.kafka_timestamp, l.key, stream_engine.readable(l.payload) AS record, l.payload, l.seen_at
+	FROM stream_engine.late_event l
+	JOIN stream_engine.query q ON q.id = l.query
+	JOIN pg_catalog.pg_class c ON c.oid = q.batch_view
+	WHERE l.partly AND pg_catalog.pg_has_role(c.relowner, 'USAGE');
+COMMENT ON VIEW stream_engine.late_assignments IS 'records that came after some of their windows had closed and were taken by others, with the windows that missed them; owners see their own';
+GRANT SELECT ON stream_engine.late_assignments TO PUBLIC;
 
 CREATE VIEW stream_engine.dead_letters WITH (security_barrier) AS
 	SELECT s.relation AS stream, d.partition, d."offset", d.reason, d.sqlstate, d.message, d.column_name,
@@ -177,6 +187,7 @@ BEGIN
 			pg_catalog.format(' (partition %s, offset %s)', q.error_partition, q.error_offset) END);
 		hint := COALESCE(q.hint, 'Call stream_engine.resume() when the cause is mended.');
 		RETURN NEXT;
+		RETURN;
 	END IF;
 
 	IF pg_catalog.current_setting('stream_engine.enabled', true) = 'off' THEN
@@ -231,7 +242,7 @@ BEGIN
 	FOR p IN SELECT v.*, w.least FROM stream_engine.stat_partitions v,
 		LATERAL (SELECT pg_catalog.min(x.max_event_time) AS least FROM stream_engine.stat_partitions x
 			WHERE x.query = why.query AND NOT x.idle) w
-		WHERE v.query = why.query AND NOT v.idle AND v.max_event_time = w.least
+		WHERE v.query = why.query AND NOT v.idle AND v.max_event_time = w.least AND v.problem IS NULL
 	LOOP
 		IF p.max_event_time = '-infinity' THEN
 			finding := pg_catalog.format('partition %s has had no record and holds the watermark', p.partition);

@@ -30,13 +30,9 @@ extern bool se_enabled;			/* stream_engine.enabled, sighup */
 extern int	se_max_workers;		/* stream_engine.max_workers: slots, postmaster */
 extern int	se_commit_interval; /* stream_engine.commit_interval, ms */
 extern int	se_max_commit_interval; /* stream_engine.max_commit_interval, ms */
-extern int	se_state_memory;	/* stream_engine.state_memory, kB, postmaster */
 extern int	se_state_log_rate;	/* stream_engine.state_log_rate, kB per second */
-extern int	se_max_group_state; /* stream_engine.max_group_state, kB */
 extern int	se_max_slices;		/* stream_engine.max_slices: slices a hopping
 								 * window */
-extern int	se_max_emit_rows;	/* stream_engine.max_emit_rows: rows a closing
-								 * transaction */
 extern int	se_retry_interval;	/* stream_engine.retry_interval: first back-off,
 								 * ms */
 extern int	se_max_failures;	/* stream_engine.max_failures: equal failures
@@ -121,6 +117,8 @@ typedef struct SeShared
 	LWLock	   *lock;			/* protects the slots' plain fields, the holds,
 								 * the requests */
 	ConditionVariable progress; /* broadcast after each commit of any reader */
+	pg_atomic_uint32 waiters;	/* sessions in wait(): what has been read is
+								 * committed at once when there is no more */
 	ConditionVariable slots_changed;	/* broadcast when a worker has left */
 	Latch	   *launcher_latch;
 	TimestampTz start_at;		/* no worker is started before: crash loops */

@@ -25,11 +25,8 @@ bool		se_enabled = true;
 int			se_max_workers = 64;
 int			se_commit_interval = 1000;
 int			se_max_commit_interval = 10000;
-int			se_state_memory = 256 * 1024;
 int			se_state_log_rate = 16 * 1024;
-int			se_max_group_state = 64 * 1024;
 int			se_max_slices = 10000;
-int			se_max_emit_rows = 1000000;
 int			se_retry_interval = 1000;
 int			se_max_failures = 5;
 int			se_ledger_retention = 24 * 60 * 60;
@@ -81,29 +78,11 @@ se_define_settings(void)
 							GUC_UNIT_MS,
 							NULL, NULL, NULL);
 
-	DefineCustomIntVariable("stream_engine.state_memory",
-							"Shared memory for the state of open windows.",
-							"It is a cache of the state log: when it is too small, state is read from the log.",
-							&se_state_memory,
-							256 * 1024, 1024, INT_MAX,
-							at_start,
-							GUC_UNIT_KB,
-							NULL, NULL, NULL);
-
 	DefineCustomIntVariable("stream_engine.state_log_rate",
 							"Amount of state that a reader writes to its log per second before it commits less often.",
 							NULL,
 							&se_state_log_rate,
 							16 * 1024, 64, INT_MAX,
-							PGC_SIGHUP,
-							GUC_UNIT_KB,
-							NULL, NULL, NULL);
-
-	DefineCustomIntVariable("stream_engine.max_group_state",
-							"Largest state of one group of a window.",
-							"A query with a group beyond it is stopped with an error; aggregates that collect their input, such as those with DISTINCT, can reach it.",
-							&se_max_group_state,
-							64 * 1024, 64, MAX_KILOBYTES,
 							PGC_SIGHUP,
 							GUC_UNIT_KB,
 							NULL, NULL, NULL);
@@ -114,15 +93,6 @@ se_define_settings(void)
 							&se_max_slices,
 							10000, 1, 1000000,
 							PGC_SUSET,
-							0,
-							NULL, NULL, NULL);
-
-	DefineCustomIntVariable("stream_engine.max_emit_rows",
-							"Largest number of result rows that closing windows write in one transaction.",
-							"Larger windows are emitted in several transactions, by ranges of the group key's hash.",
-							&se_max_emit_rows,
-							1000000, 1000, INT_MAX,
-							PGC_SIGHUP,
 							0,
 							NULL, NULL, NULL);
 

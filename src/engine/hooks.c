@@ -112,7 +112,9 @@ workers_to_stop(Node *parsetree)
 	{
 		Oid			database = get_database_oid(name, true);
 
-		if (OidIsValid(database) && database != MyDatabaseId &&
+		/* only as a template may it be the session's own */
+		if (OidIsValid(database) &&
+			(database != MyDatabaseId || IsA(parsetree, CreatedbStmt)) &&
 			se_database_ownercheck(database, GetUserId()))
 			return database;
 	}

@@ -120,6 +120,7 @@ se_slots_init(void *area, bool found)
 	memset(area, 0, se_slots_size());
 	se_shared->lock = &(GetNamedLWLockTranche(SE_EXTENSION_NAME))->lock;
 	ConditionVariableInit(&se_shared->progress);
+	pg_atomic_init_u32(&se_shared->waiters, 0);
 	ConditionVariableInit(&se_shared->slots_changed);
 	se_shared->start_at = start_after_crash();
 	se_shared->nslots = se_max_workers + 1;

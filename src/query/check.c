@@ -176,16 +176,6 @@ se_check_supported(Query *query, SeWindowKind kind, int window_location,
 				 event_time == NULL ? 0 :
 				 errhint("Add an expression such as tumble(%s, '5 minutes') to GROUP BY, by itself.",
 						 quote_identifier(event_time))));
-	if (kind != SE_WINDOW_TUMBLE && kind != SE_WINDOW_SESSION)
-		ereport(ERROR,
-				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("%s windows are not supported in a continuous query",
-						se_window_name(kind)),
-				 errhint("Use tumble()."),
-				 parser_errposition(pstate, window_location)));
-	if (query->havingQual != NULL)
-		refuse("HAVING is", "Filter the rows when reading the result table.",
-			   exprLocation(query->havingQual), pstate);
 }
 
 /* ---- functions ---- */

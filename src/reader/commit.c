@@ -260,6 +260,7 @@ se_reader_commit(Reader *reader)
 	SeCatalogScope scope;
 	TimestampTz now;
 	TimestampTz watermark;
+	uint64		log_bytes = se_state_log_bytes;
 	bool		idle[1024];
 	bool	   *flags = idle;
 
@@ -338,6 +339,7 @@ se_reader_commit(Reader *reader)
 	SE_FAILPOINT("commit.before_commit");
 	se_worker_commit();
 	SE_FAILPOINT("commit.after_commit");
+	reader->commit_bytes = se_state_log_bytes - log_bytes;
 	after_commit(reader, watermark, flags, now);
 	return true;
 }

@@ -51,7 +51,7 @@ PG_FUNCTION_INFO_V1(se_next_window_end);
 typedef struct OpenWindow
 {
 	SeWindowBounds bounds;
-	int			first;			/* slices of it */
+	int			first;			/* slices that begin in it */
 	int			last;
 } OpenWindow;
 
@@ -169,7 +169,7 @@ find_windows(OpenScan *scan)
 		while (first < scan->nslices && scan->slices[first].start < windows[i].bounds.start)
 			first++;
 		windows[i].first = first;
-		while (first < scan->nslices && scan->slices[first].end <= windows[i].bounds.end)
+		while (first < scan->nslices && scan->slices[first].start < windows[i].bounds.end)
 			first++;
 		windows[i].last = first;
 	}
@@ -308,8 +308,9 @@ next_window(OpenScan *scan)
 	scan->position = 0;
 	log = se_state_log_open(false);
 	for (int i = window->first; i < window->last; i++)
-		se_state_log_read(log, scan->def->id, scan->slices[i].start, scan->slices[i].end, 0,
-						  PG_UINT32_MAX, merge_chunk, scan->table);
+		if (scan->slices[i].end <= window->bounds.end)
+			se_state_log_read(log, scan->def->id, scan->slices[i].start, scan->slices[i].end, 0,
+							  PG_UINT32_MAX, merge_chunk, scan->table);
 	se_state_log_close(log);
 	scan->group_values[0] = TimestampTzGetDatum(window->bounds.start);
 	scan->group_values[1] = TimestampTzGetDatum(window->bounds.end);

@@ -307,19 +307,44 @@ late_record(Reader *reader, ReaderQuery *query, const OpenSlice *slice, const Se
 	se_late_record(reader, query, record, t, watermark, windows, n);
 }
 
-/* Windows of an open slice that had closed when the record came. */
-static int
-closed_windows(const ReaderQuery *query, const OpenSlice *slice, TimestampTz watermark)
+/*
+ * The slice for a record that comes too late for some windows of "slice".  It
+ * is longer: it ends with the first window that takes the record, so that it lies
+ * in just those windows that do, whenever they are emitted.
+ */
+static OpenSlice *
+rest_of_slice(Reader *reader, ReaderQuery *query, const OpenSlice *slice, const SeRecord *record,
+			  TimestampTz t, TimestampTz watermark)
 {
+	SeWindowBounds missed[MAX_LATE_WINDOWS];
 	SeWindowIterator iterator;
 	SeWindowBounds window;
-	int			n = 0;
+	int			nmissed = 0;
 
 	se_window_iterate(&iterator, &query->plan->window, slice->start, slice->end, NULL);
-	while (se_window_next(&iterator, &window))
-		if (window.end <= watermark)
-			n++;
-	return n;
+	while (se_window_next(&iterator, &window) && se_query_refuses(query, window.end, watermark))
+	{
+		if (nmissed < MAX_LATE_WINDOWS)
+			missed[nmissed] = window;
+		nmissed++;
+	}
+	query->counters[record->partition].late_assignments += nmissed;
+	if (strcmp(query->def->late, "store") == 0)
+		se_pending_partly_late(reader->pending, query->def->id, record, t, watermark, missed,
+							   Min(nmissed, MAX_LATE_WINDOWS));
+	return se_slice_get(query, slice->start, window.end);
+}
+
+/* Forget the entry of a slice that has no rows.  True if it is gone. */
+static bool
+forget_empty_slice(ReaderQuery *query, OpenSlice *slice)
+{
+	TimestampTz key[2] = {slice->start, slice->end};
+
+	if (slice->table != NULL || slice->nruns > 0 || slice->batch_rows > 0)
+		return false;
+	hash_search(query->slices, key, HASH_REMOVE, NULL);
+	return true;
 }
 
 /*
@@ -340,6 +365,7 @@ assign_slices(Reader *reader, ReaderQuery *query, const SeBatch *batch, const Se
 	{
 		int			row = rows[i];
 		TimestampTz t = event_time[row];
+		OpenSlice  *target;
 
 		if (slice == NULL || t < slice->start || t >= slice->end)
 		{
@@ -356,16 +382,11 @@ assign_slices(Reader *reader, ReaderQuery *query, const SeBatch *batch, const Se
 			slice = se_slice_get(query, start, end);
 		}
 		query->counters[records[row].partition].dirty = true;
-		if (slice->last_end <= row_watermark[row])
+		if (se_query_refuses(query, slice->last_end, row_watermark[row]))
 		{
 			late_record(reader, query, slice, &records[row], t, row_watermark[row]);
-			if (slice->table == NULL && slice->nruns == 0 && slice->batch_rows == 0)
-			{
-				TimestampTz key[2] = {slice->start, slice->end};
-
-				hash_search(query->slices, key, HASH_REMOVE, NULL);
+			if (forget_empty_slice(query, slice))
 				slice = NULL;
-			}
 			continue;
 		}
 		if (slice->last_start < query->complete_from && !query->def->emit_partial)
@@ -373,13 +394,17 @@ assign_slices(Reader *reader, ReaderQuery *query, const SeBatch *batch, const Se
 			query->counters[records[row].partition].before_start++;
 			continue;
 		}
-		if (slice->first_end <= row_watermark[row])
-			query->counters[records[row].partition].late_assignments +=
-				closed_windows(query, slice, row_watermark[row]);
+		target = slice;
+		if (se_query_refuses(query, slice->first_end, row_watermark[row]))
+		{
+			target = rest_of_slice(reader, query, slice, &records[row], t, row_watermark[row]);
+			if (forget_empty_slice(query, slice))
+				slice = NULL;
+		}
 		query->counters[records[row].partition].counted++;
-		if (slice->batch_rows++ == 0)
-			touched[(*ntouched)++] = slice;
-		row_slice[kept] = slice;
+		if (target->batch_rows++ == 0)
+			touched[(*ntouched)++] = target;
+		row_slice[kept] = target;
 		rows[kept++] = row;
 	}
 	query->last_slice = slice;

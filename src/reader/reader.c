@@ -563,6 +563,23 @@ idleness_due(const Reader *reader, TimestampTz now)
 	return se_partitions_next_idle(reader, now) <= now;
 }
 
+/*
+ * Microseconds between commits that no window asks for: so long that the state log
+ * keeps to its rate, judged by the last commit.
+ */
+static int64
+commit_interval(const Reader *reader)
+{
+	int64		interval = (int64) se_commit_interval * 1000;
+	int64		wanted = 0;
+
+	if (se_state_log_rate > 0)
+		wanted = (int64) ((double) reader->commit_bytes * USECS_PER_SEC /
+						  ((double) se_state_log_rate * 1024));
+	wanted = Min(wanted, (int64) se_max_commit_interval * 1000);
+	return Max(interval, wanted);
+}
+
 static bool
 commit_due(Reader *reader, TimestampTz now)
 {
@@ -571,9 +588,11 @@ commit_due(Reader *reader, TimestampTz now)
 	if (!reader->dirty)
 		return false;
 	if (reader->pause_wanted ||
-		now - Max(reader->last_commit, reader->cycle_began) >= (int64) se_commit_interval * 1000)
+		now - Max(reader->last_commit, reader->cycle_began) >= commit_interval(reader))
 		return true;
 	if (cycle_memory(reader) > CYCLE_MEMORY)
+		return true;
+	if (pg_atomic_read_u32(&se_shared->waiters) > 0 && !catching_up(reader))
 		return true;
 	return can_close(reader, now) &&
 		(!catching_up(reader) || now - reader->last_commit >= CATCH_UP_COMMIT_MS * 1000);
@@ -605,6 +624,16 @@ definition_is_current(Reader *reader)
 	PopActiveSnapshot();
 	se_worker_commit();
 	return result && !relations_changed;
+}
+
+static uint64
+batch_bytes(const SeSourceBatch *batch)
+{
+	uint64		bytes = 0;
+
+	for (int i = 0; i < batch->nrecords; i++)
+		bytes += Max(batch->records[i].payload_len, 0) + Max(batch->records[i].key_len, 0);
+	return bytes;
 }
 
 /*
@@ -645,6 +674,7 @@ drain(Reader *reader)
 					return false;
 			}
 			pg_atomic_fetch_add_u64(&se_my_slot->records, fetched->nrecords);
+			pg_atomic_fetch_add_u64(&se_my_slot->bytes, batch_bytes(fetched));
 			pg_atomic_write_u64(&se_my_slot->last_record, (uint64) GetCurrentTimestamp());
 			if (se_my_slot->message[0] != '\0')
 				se_worker_message("");
@@ -696,7 +726,7 @@ next_timeout(const Reader *reader, TimestampTz now, int poll_ms)
 
 	if (reader->dirty)
 		deadline = Min(deadline, Max(reader->last_commit, reader->cycle_began) +
-					   (int64) se_commit_interval * 1000);
+					   commit_interval(reader));
 	deadline = Min(deadline, se_partitions_next_idle(reader, now));
 	if (poll_ms > 0)
 		deadline = Min(deadline, now + (int64) poll_ms * 1000);

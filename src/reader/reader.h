@@ -151,6 +151,7 @@ typedef struct Reader
 	bool		dirty;			/* the cycle has something to commit */
 	TimestampTz cycle_began;
 	TimestampTz last_commit;
+	uint64		commit_bytes;	/* appended to the state log by the last commit */
 	TimestampTz minute;			/* for on_error_limit */
 	int64		bad_this_minute;
 
@@ -170,6 +171,20 @@ typedef struct ReaderBlame
 } ReaderBlame;
 
 extern ReaderBlame se_blame;
+
+/* A moment "delay" after t, both finite; never wraps. */
+static inline TimestampTz
+se_time_after(TimestampTz t, int64 delay)
+{
+	return t > DT_NOEND - 1 - delay ? DT_NOEND - 1 : t + delay;
+}
+
+/* Whether a record judged with "watermark" comes too late for a window that ends at "end". */
+static inline bool
+se_query_refuses(const ReaderQuery *query, TimestampTz end, TimestampTz watermark)
+{
+	return se_time_after(end, query->def->allowed_lateness) <= watermark;
+}
 
 /* partitions.c */
 extern void se_partitions_load(Reader *reader);

@@ -18,6 +18,7 @@
 #include "miscadmin.h"
 #include "nodes/parsenodes.h"
 #include "pgstat.h"
+#include "storage/ipc.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
@@ -30,6 +31,8 @@
 #include "reader.h"
 
 PG_FUNCTION_INFO_V1(se_wait);
+
+static bool waiting;			/* counted in se_shared->waiters */
 
 #define ASK_TIMEOUT_MS 5000
 
@@ -149,6 +152,22 @@ look(const WaitTarget *target, char **reason)
 	return state;
 }
 
+static void
+stop_waiting(int code, Datum arg)
+{
+	if (waiting)
+		pg_atomic_fetch_sub_u32(&se_shared->waiters, 1);
+	waiting = false;
+}
+
+static void
+start_waiting(void)
+{
+	waiting = true;
+	pg_atomic_fetch_add_u32(&se_shared->waiters, 1);
+	se_wake_database(MyDatabaseId);
+}
+
 Datum
 se_wait(PG_FUNCTION_ARGS)
 {
@@ -156,9 +175,9 @@ se_wait(PG_FUNCTION_ARGS)
 		!castNode(CallContext, fcinfo->context)->atomic;
 	MemoryContext context;
 	WaitTarget *target;
-	TimestampTz deadline = DT_NOEND;
+	volatile TimestampTz deadline = DT_NOEND;
 	WaitState	state;
-	char	   *reason = NULL;
+	char	   *volatile reason = NULL;
 
 	se_require_preload();
 	if (PG_ARGISNULL(0))
@@ -181,24 +200,30 @@ se_wait(PG_FUNCTION_ARGS)
 	context = AllocSetContextCreate(PortalContext, "stream_engine wait", ALLOCSET_SMALL_SIZES);
 	target = find_target(PG_GETARG_OID(0), context);
 
-	ConditionVariablePrepareToSleep(&se_shared->progress);
-	for (;;)
+	PG_ENSURE_ERROR_CLEANUP(stop_waiting, (Datum) 0);
 	{
-		TimestampTz now;
+		start_waiting();
+		ConditionVariablePrepareToSleep(&se_shared->progress);
+		for (;;)
+		{
+			TimestampTz now;
 
-		state = look(target, &reason);
-		if (state != WAIT_BEHIND)
-			break;
-		SPI_commit();
-		now = GetCurrentTimestamp();
-		if (now >= deadline)
-			break;
-		/* a second at most: a lost worker broadcasts nothing */
-		(void) ConditionVariableTimedSleep(&se_shared->progress,
-										   (long) Min((deadline - now) / 1000 + 1, 1000),
-										   PG_WAIT_EXTENSION);
+			state = look(target, (char **) &reason);
+			if (state != WAIT_BEHIND)
+				break;
+			SPI_commit();
+			now = GetCurrentTimestamp();
+			if (now >= deadline)
+				break;
+			/* a second at most: a lost worker broadcasts nothing */
+			(void) ConditionVariableTimedSleep(&se_shared->progress,
+											   (long) Min((deadline - now) / 1000 + 1, 1000),
+											   PG_WAIT_EXTENSION);
+		}
+		ConditionVariableCancelSleep();
 	}
-	ConditionVariableCancelSleep();
+	PG_END_ENSURE_ERROR_CLEANUP(stop_waiting, (Datum) 0);
+	stop_waiting(0, (Datum) 0);
 	if (state == WAIT_STOPPED)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),

@@ -32,6 +32,7 @@ typedef struct PendingRow
 	TimestampTz watermark;
 	int			nwindows;
 	SeWindowBounds *windows;
+	bool		partly;			/* other windows took it */
 	/* dead */
 	const char *reason;
 	char	   *sqlstate;
@@ -117,9 +118,9 @@ add_row(SePending *pending, const SeRecord *record)
 	return row;
 }
 
-void
-se_pending_late(SePending *pending, int32 query, const SeRecord *record, TimestampTz event_time,
-				TimestampTz watermark, const SeWindowBounds *windows, int nwindows)
+static void
+add_late(SePending *pending, int32 query, const SeRecord *record, TimestampTz event_time,
+		 TimestampTz watermark, const SeWindowBounds *windows, int nwindows, bool partly)
 {
 	MemoryContext old = MemoryContextSwitchTo(pending->context);
 	PendingRow *row = add_row(pending, record);
@@ -130,7 +131,23 @@ se_pending_late(SePending *pending, int32 query, const SeRecord *record, Timesta
 	row->nwindows = nwindows;
 	row->windows = palloc(sizeof(SeWindowBounds) * Max(nwindows, 1));
 	memcpy(row->windows, windows, sizeof(SeWindowBounds) * nwindows);
+	row->partly = partly;
 	MemoryContextSwitchTo(old);
+}
+
+void
+se_pending_late(SePending *pending, int32 query, const SeRecord *record, TimestampTz event_time,
+				TimestampTz watermark, const SeWindowBounds *windows, int nwindows)
+{
+	add_late(pending, query, record, event_time, watermark, windows, nwindows, false);
+}
+
+void
+se_pending_partly_late(SePending *pending, int32 query, const SeRecord *record,
+					   TimestampTz event_time, TimestampTz watermark,
+					   const SeWindowBounds *windows, int nwindows)
+{
+	add_late(pending, query, record, event_time, watermark, windows, nwindows, true);
 }
 
 void
@@ -228,17 +245,18 @@ se_pending_write(SePending *pending, int32 stream, TimestampTz now)
 		if (row->query != 0)
 		{
 			Oid			types[] = {INT4OID, INT4OID, INT8OID, TIMESTAMPTZOID, BYTEAOID, BYTEAOID,
-			TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TSTZRANGEARRAYOID};
+			TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TSTZRANGEARRAYOID, BOOLOID};
 
 			if (late == NULL)
 				late = prepare("INSERT INTO stream_engine.late_event (query, partition, \"offset\","
-							   " kafka_timestamp, key, payload, seen_at, event_time, watermark, windows)"
-							   " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
+							   " kafka_timestamp, key, payload, seen_at, event_time, watermark, windows,"
+							   " partly) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
 							   lengthof(types), types);
 			values[0] = Int32GetDatum(row->query);
 			values[7] = TimestampTzGetDatum(row->event_time);
 			values[8] = TimestampTzGetDatum(row->watermark);
 			values[9] = windows_array(row);
+			values[10] = BoolGetDatum(row->partly);
 			execute(late, values, nulls);
 		}
 		else

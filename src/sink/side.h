@@ -26,6 +26,11 @@ extern void se_pending_late(SePending *pending, int32 query, const SeRecord *rec
 							TimestampTz event_time, TimestampTz watermark,
 							const SeWindowBounds *windows, int nwindows);
 
+/* The same for a record that other windows have taken. */
+extern void se_pending_partly_late(SePending *pending, int32 query, const SeRecord *record,
+								   TimestampTz event_time, TimestampTz watermark,
+								   const SeWindowBounds *windows, int nwindows);
+
 /* reason: 'bad', 'future' or 'skipped'; column may be NULL. */
 extern void se_pending_dead(SePending *pending, const SeRecord *record, const char *reason,
 							int sqlstate, const char *message, const char *column);

@@ -39,6 +39,8 @@ enum
 	COL_NGROUPS, COL_PAYLOAD, NCOLUMNS = COL_PAYLOAD
 };
 
+uint64		se_state_log_bytes;
+
 struct SeStateLog
 {
 	Relation	heap;
@@ -94,6 +96,7 @@ se_state_log_append(SeStateLog *log, int32 query, TimestampTz slice_start, Times
 	CatalogTupleInsertWithInfo(log->heap, tuple, log->indexes);
 	heap_freetuple(tuple);
 	pfree(payload);
+	se_state_log_bytes += size;
 }
 
 /* They are told from runs by the sign of ngroups. */

@@ -20,6 +20,9 @@
 
 typedef struct SeStateLog SeStateLog;
 
+/* Bytes appended by this process, ever. */
+extern uint64 se_state_log_bytes;
+
 /* Open for appending (write) or reading; closed by se_state_log_close. */
 extern SeStateLog *se_state_log_open(bool write);
 extern void se_state_log_close(SeStateLog *log);

@@ -361,8 +361,9 @@ se_window_slice_in_zone(const SeWindowSpec *spec, TimestampTz t,
  * Begin a walk over the windows that contain a slice, in the order of their
  * ends (and of their starts).
  *
- * The slice is one that se_window_slice() gave for the same spec and zone; the
- * spec must outlive the iterator, which holds no other resource.
+ * The slice is one that se_window_slice() gave for the same spec and zone, or
+ * one that starts as such a slice does and ends with one of its windows; the spec
+ * must outlive the iterator, which holds no other resource.
  *
  * Sessions have no windows that could be told from a slice alone.  For them the
  * walk gives one interval: a session with a row in the slice and no later one
