@@ -174,15 +174,26 @@ emit_groups(Emission *emission, SeMemtable *table, const SeWindowBounds *window)
 	pfree(sorted);
 }
 
+/*
+ * Emit a window from slices[0..n-1], those that begin in it.  A slice that ends behind it
+ * holds records that came too late for it.
+ */
 static void
-emit_window(Emission *emission, const SeWindowBounds *window, OpenSlice **slices, int nslices)
+emit_window(Emission *emission, const SeWindowBounds *window, OpenSlice **candidates,
+			int ncandidates)
 {
 	ReaderQuery *query = emission->query;
+	OpenSlice **slices = palloc(sizeof(OpenSlice *) * Max(ncandidates, 1));
+	int			nslices = 0;
 	int64		entries = 0;
 	int			nranges;
 
-	for (int i = 0; i < nslices; i++)
-		entries += slice_entries(slices[i]);
+	for (int i = 0; i < ncandidates; i++)
+		if (candidates[i]->end <= window->end)
+		{
+			slices[nslices++] = candidates[i];
+			entries += slice_entries(candidates[i]);
+		}
 	if (nslices == 1 && slices[0]->nruns == 0)
 	{
 		if (slices[0]->table != NULL)
@@ -317,7 +328,7 @@ se_close_windows(Reader *reader, ReaderQuery *query, TimestampTz watermark, Time
 		while (first < nslices && slices[first]->start < windows[w].start)
 			first++;
 		last = first;
-		while (last < nslices && slices[last]->end <= windows[w].end)
+		while (last < nslices && slices[last]->start < windows[w].end)
 			last++;
 		if (windows[w].start < query->complete_from && !query->def->emit_partial)
 			query->windows_incomplete++;

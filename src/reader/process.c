@@ -322,10 +322,10 @@ rest_of_slice(Reader *reader, ReaderQuery *query, const OpenSlice *slice, const 
 	int			nmissed = 0;
 
 	se_window_iterate(&iterator, &query->plan->window, slice->start, slice->end, NULL);
+	/* of more windows than are kept, the last one is */
 	while (se_window_next(&iterator, &window) && se_query_refuses(query, window.end, watermark))
 	{
-		if (nmissed < MAX_LATE_WINDOWS)
-			missed[nmissed] = window;
+		missed[Min(nmissed, MAX_LATE_WINDOWS - 1)] = window;
 		nmissed++;
 	}
 	query->counters[record->partition].late_assignments += nmissed;

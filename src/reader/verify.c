@@ -8,7 +8,9 @@
  *	  that the query did not count (late records) and those that another clock
  *	  judged (future records, skipped ones).  Positions, results and the rest are
  *	  read under one snapshot, the statement's.  Only complete windows that have
- *	  closed are compared.  Floating-point columns may differ in the last digits,
+ *	  closed are compared, and not those that have missed a record which longer or later
+ *	  windows took: no one batch can show such a record to some of its windows.
+ *	  Floating-point columns may differ in the last digits,
  *	  for the order of additions does.
  */
 #include "postgres.h"
@@ -35,6 +37,9 @@ typedef struct VerifyInput
 	SeStream   *stream;
 	SeScanOverride override;
 	int64		dropped;		/* late records without a position */
+	int			npartly;		/* records that some of their windows missed */
+	TimestampTz *partly_time;	/* their event times */
+	TimestampTz *partly_end;	/* and ends of the last windows that missed them */
 } VerifyInput;
 
 static uint64
@@ -100,7 +105,7 @@ find_input(VerifyInput *input, Oid relid)
 	input->override.nranges = (int) n;
 	input->override.ranges = ranges;
 
-	n = select_in_snapshot("SELECT l.partition, l.\"offset\" FROM stream_engine.late_event l WHERE l.query = $1"
+	n = select_in_snapshot("SELECT l.partition, l.\"offset\" FROM stream_engine.late_event l WHERE l.query = $1 AND NOT l.partly"
 						   " UNION SELECT d.partition, d.\"offset\" FROM stream_engine.dead_letter d"
 						   " JOIN stream_engine.query q ON q.stream = d.stream"
 						   " WHERE q.id = $1 AND d.reason <> 'bad' ORDER BY 1, 2",
@@ -114,7 +119,19 @@ find_input(VerifyInput *input, Oid relid)
 	input->override.nexcluded = (int) n;
 	input->override.excluded = excluded;
 
-	(void) select_in_snapshot("SELECT COALESCE(sum(late), 0)::bigint FROM stream_engine.query_partition WHERE query = $1",
+	n = select_in_snapshot("SELECT l.event_time, pg_catalog.upper(l.windows[pg_catalog.cardinality(l.windows)])"
+						   " FROM stream_engine.late_event l WHERE l.query = $1 AND l.partly",
+						   Int32GetDatum(id), INT4OID);
+	input->npartly = (int) n;
+	input->partly_time = MemoryContextAllocHuge(context, sizeof(TimestampTz) * Max(n, 1));
+	input->partly_end = MemoryContextAllocHuge(context, sizeof(TimestampTz) * Max(n, 1));
+	for (uint64 i = 0; i < n; i++)
+	{
+		input->partly_time[i] = int_value(i, 1);
+		input->partly_end[i] = int_value(i, 2);
+	}
+
+	(void) select_in_snapshot("SELECT COALESCE(sum(late_assignments), 0)::bigint FROM stream_engine.query_partition WHERE query = $1",
 							  Int32GetDatum(id), INT4OID);
 	if (strcmp(input->query->late, "drop") == 0)
 		input->dropped = int_value(0, 1);
@@ -123,7 +140,7 @@ find_input(VerifyInput *input, Oid relid)
 	if (input->dropped > 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("query %s has dropped %lld late records and cannot be verified",
+				 errmsg("query %s has dropped late records from %lld windows and cannot be verified",
 						input->query->name, (long long) input->dropped),
 				 errdetail("The positions of dropped records are not kept."),
 				 errhint("Create the query with late => 'store'.")));
@@ -143,6 +160,60 @@ append_difference(StringInfo sql, const char *name, Oid type)
 	else
 		appendStringInfo(sql, " OR (expected -> %s) IS DISTINCT FROM (found -> %s)", literal,
 						 literal);
+}
+
+static int
+compare_bounds(const void *a, const void *b)
+{
+	const SeWindowBounds *x = a;
+	const SeWindowBounds *y = b;
+
+	if (x->start != y->start)
+		return x->start < y->start ? -1 : 1;
+	return x->end < y->end ? -1 : x->end > y->end ? 1 : 0;
+}
+
+/* Starts and ends of the windows that have missed a record which others took, as arrays. */
+static int
+windows_left_out(const VerifyInput *input, const SeWindowSpec *spec, Datum *starts, Datum *ends)
+{
+	int			capacity = 64;
+	int			n = 0;
+	int			distinct = 0;
+	SeWindowBounds *windows = palloc(sizeof(SeWindowBounds) * capacity);
+	Datum	   *values;
+
+	for (int i = 0; i < input->npartly; i++)
+	{
+		SeWindowIterator iterator;
+		SeWindowBounds slice;
+		SeWindowBounds window;
+
+		CHECK_FOR_INTERRUPTS();
+		if (!se_window_slice(spec, input->partly_time[i], NULL, &slice.start, &slice.end))
+			continue;
+		se_window_iterate(&iterator, spec, slice.start, slice.end, NULL);
+		while (se_window_next(&iterator, &window) && window.end <= input->partly_end[i])
+		{
+			if (n == capacity)
+				windows = repalloc_huge(windows, sizeof(SeWindowBounds) * (capacity *= 2));
+			windows[n++] = window;
+		}
+	}
+	qsort(windows, n, sizeof(SeWindowBounds), compare_bounds);
+	for (int i = 0; i < n; i++)
+		if (i == 0 || compare_bounds(&windows[i], &windows[distinct - 1]) != 0)
+			windows[distinct++] = windows[i];
+	values = palloc(sizeof(Datum) * Max(distinct, 1));
+	for (int i = 0; i < distinct; i++)
+		values[i] = TimestampTzGetDatum(windows[i].start);
+	*starts = PointerGetDatum(construct_array(values, distinct, TIMESTAMPTZOID, 8, true,
+											  TYPALIGN_DOUBLE));
+	for (int i = 0; i < distinct; i++)
+		values[i] = TimestampTzGetDatum(windows[i].end);
+	*ends = PointerGetDatum(construct_array(values, distinct, TIMESTAMPTZOID, 8, true,
+											TYPALIGN_DOUBLE));
+	return distinct;
 }
 
 static char *
@@ -176,6 +247,8 @@ comparison(const VerifyInput *input, const SeQueryPlan *plan)
 					 " UNION ALL SELECT false, r.*, pg_catalog.to_jsonb(r) FROM"
 					 " (SELECT window_start, window_end%s FROM %s) r) both_sides"
 					 " WHERE window_end <= $1 AND window_start >= $2"
+					 " AND NOT EXISTS (SELECT FROM ROWS FROM (pg_catalog.unnest($3), pg_catalog.unnest($4)) m(s, e)"
+					 " WHERE m.s = window_start AND m.e = window_end)"
 					 " GROUP BY window_start, window_end%s) paired"
 					 " WHERE expected IS NULL OR found IS NULL OR nexpected > 1 OR nfound > 1",
 					 keys.data, columns.data,
@@ -196,8 +269,9 @@ se_verify(PG_FUNCTION_ARGS)
 	VerifyInput input;
 	SeQueryPlan *plan;
 	char	   *sql;
-	Oid			types[2] = {TIMESTAMPTZOID, TIMESTAMPTZOID};
-	Datum		values[2];
+	Oid			types[4] = {TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZARRAYOID, TIMESTAMPTZARRAYOID};
+	Datum		values[4];
+	int			nleft_out;
 
 	InitMaterializedSRF(fcinfo, 0);
 	find_input(&input, PG_GETARG_OID(0));
@@ -206,12 +280,18 @@ se_verify(PG_FUNCTION_ARGS)
 	values[0] = TimestampTzGetDatum(input.query->closed_through);
 	values[1] = TimestampTzGetDatum(input.query->emit_partial ? DT_NOBEGIN :
 									input.query->complete_from);
+	nleft_out = windows_left_out(&input, &plan->window, &values[2], &values[3]);
+	if (nleft_out > 0)
+		ereport(NOTICE,
+				(errmsg("%d windows are not compared: records came too late for them that other windows took",
+						nleft_out),
+				 errhint("The view stream_engine.late_assignments shows these records.")));
 
 	SPI_connect();
 	se_source()->scan_override_push(&input.override);
 	PG_TRY();
 	{
-		if (SPI_execute_with_args(sql, 2, types, values, NULL, true, 0) != SPI_OK_SELECT)
+		if (SPI_execute_with_args(sql, 4, types, values, NULL, true, 0) != SPI_OK_SELECT)
 			elog(ERROR, "could not compare batch and results");
 	}
 	PG_FINALLY();
