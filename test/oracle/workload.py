@@ -1,0 +1,408 @@
+#!/usr/bin/env python3
+#
+# workload.py
+#	Runs one random workload against a server and compares all that the engine
+#	made of it with the simulator.
+#
+# usage: workload.py [--kills] [--keep] [--with EXTRA]... KIND:SEED...
+#
+#	Needs PGHOST, psql in the PATH, and a database "oracle_template" that run.sh
+#	makes.  Prints a line for each workload, "ok" or "FAILED" with the differences;
+#	the exit status is 0 iff all agree.  --keep leaves the databases of failed ones.
+#
+# NOTES
+#	All that is compared is read in one REPEATABLE READ transaction, so that it may
+#	be compared at any moment, also while records are being read: the ledger tells
+#	how far the reader was, and the simulator goes just as far.
+#
+import argparse
+import os
+import signal
+import sys
+import time
+import traceback
+from decimal import ROUND_HALF_UP, Decimal
+from fractions import Fraction
+
+import calendars
+import generate
+import simulator
+from database import Database, Failure
+from simulator import BAD, FOREVER, FUTURE, GOOD, NEVER, TOMBSTONE
+
+ORDERS = (sorted, lambda p: sorted(p, reverse=True), lambda p: sorted(p, key=lambda n: (n * 7 + 3) % 5))
+SHOWN = 6
+
+
+def quote(text):
+    return "'" + text.replace("'", "''") + "'"
+
+
+def show(value):
+    if isinstance(value, int) and abs(value) > 10 ** 12:
+        if value <= NEVER:
+            return "-infinity"
+        if value >= FOREVER:
+            return "infinity"
+        return str(calendars.naive(value))
+    if isinstance(value, (tuple, list)):
+        return "(" + ", ".join(show(v) for v in value) + ")"
+    text = repr(value)
+    return text if len(text) < 80 else text[:60] + "..."
+
+
+def same(found, expected):
+    """A value of a result against the exact one."""
+    if isinstance(expected, Fraction):
+        if found is None:
+            return False
+        digits = -min(Decimal(found).as_tuple().exponent, 0)
+        rounded = (Decimal(expected.numerator) / expected.denominator).quantize(Decimal(1).scaleb(-digits), ROUND_HALF_UP)
+        return rounded == found
+    if isinstance(expected, float):
+        return found is not None and float(found) == expected
+    return found == expected
+
+
+class Run:
+    def __init__(self, workload, kills):
+        self.workload = workload
+        self.name = f"w_{workload.kind}_{workload.seed}" + ("_kills" if kills else "")
+        self.database = Database(self.name, kills)
+        self.created = []
+        self.inserted = {p: [] for p in workload.records}
+        self.position = {p: 0 for p in workload.records}
+        self.differences = []
+        self.doing = "begin"
+
+    # ---- what happens ----
+
+    def setup(self):
+        w = self.workload
+        self.drop()
+        self.database.sql(f"CREATE DATABASE {self.name} TEMPLATE oracle_template", database="postgres", patient=True)
+        epoch = " EPOCH 'us'" if w.time_format == "epoch" else ""
+        columns = f"k text, b bigint, x numeric CHECK (x >= 0), v bigint, f float8, ts timestamptz{epoch}"
+        self.once("to_regclass('s') IS NOT NULL", f"""
+            CREATE SERVER topic FOREIGN DATA WRAPPER stream_engine_table
+                OPTIONS ("table" 'public.topic', partitions '{w.partitions}');
+            DO $do$ BEGIN PERFORM stream_engine.create_stream('s', server => 'topic', topic => 't', columns => {quote(columns)},
+                event_time => 'ts', watermark_delay => '{w.delay} microseconds', idle_timeout => '{w.idle_timeout} microseconds',
+                on_error => '{w.on_error}', staging_retention => '0'); END $do$;""")
+
+    def once(self, done, text):
+        """Runs SQL in a transaction, unless it has been done."""
+        self.database.sql(f"""
+            SELECT {done} AS done \\gset
+            \\if :done
+            \\q
+            \\endif
+            BEGIN; {text} COMMIT;""")
+
+    def drop(self):
+        self.database.sql(f"DROP DATABASE IF EXISTS {self.name} WITH (FORCE)", database="postgres", patient=True)
+
+    def create(self, index):
+        query = self.workload.queries[index]
+        options = "".join(f", {name} => {quote(value)}" for name, value in query.options.items())
+        self.once(f"to_regclass('{query.name}') IS NOT NULL",
+                  f"DO $do$ BEGIN PERFORM stream_engine.create_query('{query.name}', {quote(query.sql)}{options}); END $do$;")
+        self.created.append(query)
+
+    def insert(self, rows):
+        lines = []
+        for partition, offset, payload in rows:
+            value = "\\N" if payload is None else "\\\\x" + payload.hex()
+            lines.append(f"{partition}\t{offset}\t{value}")
+        self.database.sql("CREATE TEMP TABLE arriving (partition int, \"offset\" bigint, value bytea);\n"
+                          "COPY arriving FROM STDIN;\n" + "\n".join(lines) + "\n\\.\n"
+                          "INSERT INTO topic SELECT partition, \"offset\", now(), NULL, value FROM arriving"
+                          " ORDER BY 1, 2 ON CONFLICT DO NOTHING;")
+        for partition, offset, _ in rows:
+            record = self.workload.records[partition][self.position[partition]]
+            assert record.offset == offset
+            self.position[partition] += 1
+            self.inserted[partition].append(record)
+
+    def wait(self):
+        if self.created:
+            self.database.sql("CALL stream_engine.wait('s', '60 s')")
+
+    def idle(self):
+        if self.created:
+            self.wait()
+            self.database.until("SELECT bool_and(idle) FROM stream_engine.reader_partition")
+
+    def reader_pid(self):
+        return self.database.sql("SELECT pid FROM stream_engine.stat_workers WHERE kind = 'reader' AND database = current_database()"
+                                 " AND pid IS NOT NULL ORDER BY random() LIMIT 1").strip()
+
+    def terminate(self):
+        pid = self.reader_pid()
+        if pid:
+            self.database.sql(f"SELECT pg_terminate_backend({pid})")
+
+    def kill(self):
+        pid = self.reader_pid()
+        if pid:
+            try:
+                os.kill(int(pid), signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+
+    def pause(self):
+        self.database.sql("SELECT stream_engine.pause('s')")
+
+    def resume(self):
+        self.database.sql("SELECT stream_engine.resume('s')")
+
+    # ---- what is compared ----
+
+    def differs(self, where, what, expected, found):
+        self.differences.append(f"{where}: {what}\n    expected {show(expected)}\n    found    {show(found)}")
+
+    def compare(self, where, what, expected, found):
+        """Dictionaries: missing, surplus and other values."""
+        for key in expected.keys() | found.keys():
+            if key not in found:
+                self.differs(where, f"{what} {show(key)} is missing", expected[key], None)
+            elif key not in expected:
+                self.differs(where, f"{what} {show(key)} should not be there", None, found[key])
+            elif expected[key] != found[key]:
+                self.differs(where, f"{what} {show(key)}", expected[key], found[key])
+
+    def snapshot(self):
+        """All that the engine tells, of one moment."""
+        script = ["BEGIN ISOLATION LEVEL REPEATABLE READ;", """
+            SELECT json_build_array('ledger', reader, seq, us(committed_at), us(watermark), partitions, next_offsets,
+                (SELECT array_agg(us(w) ORDER BY i) FROM unnest(watermarks) WITH ORDINALITY AS u (w, i)), idle)
+                FROM stream_engine.ledger ORDER BY reader, seq;
+            SELECT json_build_array('reader', reader, partition, json_build_object('start_offset', start_offset,
+                'next_offset', next_offset, 'records', records, 'gaps', gaps, 'decoded', decoded, 'dead', dead, 'future', future,
+                'tombstones', tombstones, 'skipped', skipped), problem) FROM stream_engine.reader_partition;
+            SELECT json_build_array('dead', partition, "offset", reason) FROM stream_engine.dead_letters;
+            SELECT json_build_array('stream', state, error) FROM stream_engine.streams;"""]
+        for query in self.created:
+            keys = "".join(f", to_json(k{i})" for i in range(query.key_count))
+            values = "".join(f", to_json(a{i})" for i in range(len(query.aggregates)))
+            columns = (f"us(window_start), us(window_end), json_build_array({keys[2:]}), json_build_array({values[2:]})")
+            name = quote(query.name)
+            script.append(f"""
+                SELECT json_build_array('query', {name}, q.state, q.error, q.id, p.reader, p.windows_closed, p.rows_out)
+                    FROM stream_engine.query q JOIN stream_engine.query_progress p ON p.query = q.id WHERE q.result = {name}::regclass;
+                SELECT json_build_array('counters', {name}, c.partition, json_build_object('counted', counted, 'filtered', filtered,
+                    'late', c.late, 'late_assignments', late_assignments, 'before_start', before_start, 'failed', failed))
+                    FROM stream_engine.query q JOIN stream_engine.query_partition c ON c.query = q.id WHERE q.result = {name}::regclass;
+                SELECT json_build_array('late', {name}, partition, "offset", us(event_time), us(watermark),
+                    (SELECT array_agg(ARRAY[us(lower(w)), us(upper(w))] ORDER BY w) FROM unnest(windows) AS w))
+                    FROM stream_engine.late_events WHERE query = {name}::regclass;
+                SELECT json_build_array('result', {name}, {columns}, is_final, revision, us(emitted_at)) FROM {query.name};
+                SELECT json_build_array('live', {name}, {columns}, is_final) FROM {query.name}_live;""")
+            if query.late == "store":
+                script.append(f"SELECT json_build_array('verify', {name}, us(window_start), us(window_end), problem, expected, found)"
+                              f" FROM stream_engine.verify({name});")
+            if query.kind != "session":
+                script.append(f"SELECT json_build_array('batch', {name}, {columns}) FROM {query.name}_batch;")
+        facts = {}
+        for row in self.database.rows("\n".join(script + ["COMMIT;"])):
+            facts.setdefault(row[0], []).append(row[1:])
+        return facts
+
+    def check(self):
+        if not self.created:
+            return
+        facts = self.snapshot()
+        for state, error in facts.get("stream", []):
+            if state != "running":
+                self.differs("stream", f"state {state}", "running", error)
+        ledgers = {}
+        for reader, seq, at, watermark, partitions, offsets, watermarks, idle in facts.get("ledger", []):
+            ledgers.setdefault(reader, []).append(simulator.Commit(
+                seq, at, watermark, dict(zip(partitions, offsets)), dict(zip(partitions, watermarks)), dict(zip(partitions, idle))))
+        self.check_readers(facts, ledgers)
+        for query in self.created:
+            self.check_query(query, facts, ledgers)
+
+    def check_readers(self, facts, ledgers):
+        dead_through = {p: -1 for p in self.inserted}
+        for reader, partition, found, problem in facts.get("reader", []):
+            where = f"reader {reader} partition {partition}"
+            if problem is not None:
+                self.differs(where, "problem", None, problem)
+            begin, end = found["start_offset"], found["next_offset"]
+            dead_through[partition] = max(dead_through[partition], end)
+            read = [r for r in self.inserted[partition] if begin <= r.offset < end]
+            if len([r for r in self.inserted[partition] if r.offset < end]) != len(read):
+                self.differs(where, "records before start_offset", 0, begin)
+            count = {kind: sum(r.kind == kind for r in read) for kind in (GOOD, BAD, FUTURE, TOMBSTONE)}
+            dead = count[BAD] if self.workload.on_error == "dead_letter" else 0
+            expected = dict(records=len(read), gaps=end - begin - len(read), decoded=count[GOOD], dead=dead,
+                            future=count[FUTURE], tombstones=count[TOMBSTONE], skipped=count[BAD] - dead,
+                            start_offset=begin, next_offset=end)
+            self.compare(where, "counter", expected, found)
+            if reader in ledgers and ledgers[reader][-1].next_offset.get(partition) != end:
+                self.differs(where, "next_offset and the last row of the ledger", end, ledgers[reader][-1].next_offset)
+        kept = (FUTURE,) if self.workload.on_error == "skip" else (FUTURE, BAD)
+        expected = {(p, r.offset): r.kind for p, rows in self.inserted.items() for r in rows
+                    if r.kind in kept and r.offset < dead_through[p]}
+        self.compare("dead_letters", "record", expected, {(p, o): reason for p, o, reason in facts.get("dead", [])})
+
+    def of(self, facts, name, query):
+        return [row[1:] for row in facts.get(name, []) if row[0] == query.name]
+
+    def check_query(self, query, facts, ledgers):
+        where = query.name
+        progress = self.of(facts, "query", query)
+        reader = None
+        if progress:
+            state, error, _, reader, windows_closed, rows_out = progress[0]
+            if state != "running":
+                self.differs(where, f"state {state}", "running", error)
+                return
+        commits = ledgers.get(reader, [])
+        try:
+            verdicts = [simulator.Simulation(query, self.workload.delay, order).run(self.inserted, commits)
+                        for order in (ORDERS if query.kind == "session" and self.workload.partitions > 1 else ORDERS[:1])]
+        except simulator.Disagreement as error:
+            self.differences.append(f"{where}: {error}")
+            return
+        verdict = verdicts[0]
+        for row in self.of(facts, "verify", query):
+            self.differs(where, "verify()", None, row)
+        if any(outcome(query, v) != outcome(query, verdict) for v in verdicts[1:]):
+            return
+        if self.workload.partitions == 1 and commits:
+            rows = [r for r in self.inserted[0] if r.offset < commits[-1].next_offset[0]]
+            alone = simulator.Simulation(query, self.workload.delay).run_alone(rows)
+            if outcome(query, alone) != outcome(query, verdict):
+                raise AssertionError("the simulator itself depends on the ledger")
+
+        expected = {p: c for p, c in verdict.counters.items() if any(c.values())}
+        found = {p: c for p, c in self.of(facts, "counters", query) if any(c.values())}
+        self.compare(where, "counters of partition", expected, found)
+        self.compare(where, "late record", verdict.late if query.late == "store" else {},
+                     {(p, o): (t, w, [tuple(b) for b in windows]) for p, o, t, w, windows in self.of(facts, "late", query)})
+        self.check_rows(query, facts, verdict, {c.seq: c.at for c in commits})
+        if query.emit == "final" and query.lateness == 0 and query.kind != "global" and progress:
+            closed = [g for g, group in verdict.groups.items() if group.final is not None]
+            self.compare(where, "statistics", dict(windows=len({g[:2] for g in closed}), rows=len(closed)),
+                         dict(windows=windows_closed, rows=rows_out))
+        if query.kind != "session":
+            expected = {g: simulator.row_of(query, rows) for g, rows in simulator.ideal_groups(query, self.inserted).items()}
+            self.check_values(where + "_batch", expected, self.rows_by_group(where + "_batch", self.of(facts, "batch", query)))
+
+    def rows_by_group(self, where, rows):
+        result = {}
+        for start, end, key, values, *rest in rows:
+            group = (NEVER if start is None else start, FOREVER if end is None else end, tuple(key))
+            if group in result:
+                self.differs(where, f"group {show(group)} is there twice", result[group], values)
+            result[group] = (values, *rest)
+        return result
+
+    def check_values(self, where, expected, found):
+        for group in expected.keys() | found.keys():
+            if group not in found:
+                self.differs(where, f"group {show(group)} is missing", expected[group], None)
+            elif group not in expected:
+                self.differs(where, f"group {show(group)} should not be there", None, found[group])
+            elif not all(same(f, e) for f, e in zip(found[group][0], expected[group])):
+                self.differs(where, f"group {show(group)}", expected[group], found[group][0])
+
+    def check_rows(self, query, facts, verdict, commit_times):
+        """The result table: closed windows, when and how often they were emitted; and the view of all windows."""
+        where = query.name
+        found = self.rows_by_group(where, self.of(facts, "result", query))
+        expected = {}
+        for group, state in verdict.groups.items():
+            if state.final is not None:
+                expected[group] = simulator.row_of(query, state.rows[:state.final])
+            elif query.emit == "changes" and group in found:
+                # of an open window any state that was committed
+                choices = [simulator.row_of(query, state.rows[:n]) for n in state.versions]
+                values = found[group][0]
+                expected[group] = next((c for c in choices if all(same(f, e) for f, e in zip(values, c))), choices[-1])
+        self.check_values(where, expected, found)
+        for group in expected.keys() & found.keys():
+            state = verdict.groups[group]
+            _, is_final, revision, emitted_at = found[group]
+            final = state.final is not None and query.kind != "global"
+            if is_final != final:
+                self.differs(where, f"is_final of {show(group)}", final, is_final)
+            if query.emit == "final" and revision != state.revision:
+                self.differs(where, f"revision of {show(group)}", state.revision, revision)
+            if state.final is not None and state.revision == 0 and emitted_at != commit_times[state.emitted]:
+                self.differs(where, f"commit that emitted {show(group)}", commit_times[state.emitted], emitted_at)
+        live = self.rows_by_group(where + "_live", self.of(facts, "live", query))
+        self.check_values(where + "_live", {g: simulator.row_of(query, s.rows) for g, s in verdict.groups.items()}, live)
+        for group in verdict.groups.keys() & live.keys():
+            final = verdict.groups[group].final is not None and query.kind != "global"
+            if live[group][1] != final:
+                self.differs(where + "_live", f"is_final of {show(group)}", final, live[group][1])
+
+    # ---- all of it ----
+
+    def run(self):
+        self.doing = "setup"
+        self.setup()
+        for number, (step, *arguments) in enumerate(self.workload.steps):
+            self.doing = f"step {number}, {step}"
+            getattr(self, step)(*arguments)
+            if self.differences:
+                return
+
+
+def outcome(query, verdict):
+    """What does not depend on when things were committed."""
+    return (verdict.late, dict(verdict.counters),
+            {g: (simulator.row_of(query, s.rows), s.final is not None) for g, s in verdict.groups.items()})
+
+
+def run_one(kind, seed, arguments):
+    begin = time.monotonic()
+    kills, keep = arguments.kills, arguments.keep
+    run = Run(generate.make(seed, kind, kills, arguments.extras), kills)
+    try:
+        run.run()
+    except (Failure, AssertionError, ValueError, KeyError, OSError):
+        run.differences.append(traceback.format_exc(limit=-3))
+    workload = run.workload
+    name = f"{kind} seed {seed}" + (" --kills" if kills else "")
+    failed = bool(run.differences)
+    if failed:
+        text = [f"FAILED {name} at {run.doing}: {len(run.differences)} differences",
+                f"  delay {workload.delay} us, idle_timeout {workload.idle_timeout} us, partitions {workload.partitions}"]
+        text += [f"  {q.name}: {q.sql} {q.options}" for q in workload.queries]
+        text += ["  " + d.replace("\n", "\n  ") for d in sorted(run.differences, key=len)[:SHOWN]]
+        print("\n".join(text), flush=True)
+    else:
+        records = sum(len(r) for r in workload.records.values())
+        print(f"ok {name}: {len(workload.queries)} queries, {workload.partitions} partitions, {records} records, "
+              f"{time.monotonic() - begin:.1f} s", flush=True)
+    if not (failed and keep):
+        try:
+            run.drop()
+        except Failure as error:
+            print(f"FAILED {name}: {error}", flush=True)
+            failed = True
+    return not failed
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--kills", action="store_true")
+    parser.add_argument("--keep", action="store_true")
+    parser.add_argument("--with", dest="extras", action="append", choices=generate.EXTRAS, default=[])
+    parser.add_argument("workloads", nargs="+", metavar="KIND:SEED")
+    arguments = parser.parse_args()
+    results = []
+    for workload in arguments.workloads:
+        kind, _, seed = workload.partition(":")
+        if kind not in generate.KINDS or not seed.isdigit():
+            parser.error(f"not a workload: {workload}")
+        results.append(run_one(kind, int(seed), arguments))
+    sys.exit(0 if all(results) else 1)
+
+
+if __name__ == "__main__":
+    main()
