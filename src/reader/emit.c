@@ -81,28 +81,78 @@ finish(SeEmission *emission, SeMemtable *table, SeGroup *group, TimestampTz star
 	return passes;
 }
 
-void
-se_emission_fresh(SeEmission *emission, SeMemtable *table, SeGroup *group, TimestampTz start,
-				  TimestampTz end)
+static SeResultSink *
+sink_of(SeEmission *emission)
 {
-	int			noutput = emission->query->plan->output_desc->natts;
-
-	if (!finish(emission, table, group, start, end))
-		return;
 	if (emission->sink == NULL)
 	{
 		MemoryContext old = MemoryContextSwitchTo(emission->context);
 
 		emission->sink = se_results_open(emission->query->def->result,
 										 emission->query->plan->output_desc);
+		se_results_set_keys(emission->sink, emission->query->plan);
 		MemoryContextSwitchTo(old);
 	}
+	return emission->sink;
+}
+
+static void
+set_engine_columns(SeEmission *emission, TimestampTz start, TimestampTz end, bool is_final)
+{
+	int			noutput = emission->query->plan->output_desc->natts;
+
 	emission->values[0] = TimestampTzGetDatum(start);
 	emission->values[1] = TimestampTzGetDatum(end);
-	emission->values[2 + noutput] = BoolGetDatum(true);
+	emission->values[2 + noutput] = BoolGetDatum(is_final);
 	emission->values[3 + noutput] = Int32GetDatum(0);
 	emission->values[4 + noutput] = TimestampTzGetDatum(emission->now);
-	se_results_insert(emission->sink, emission->values, emission->nulls);
+}
+
+void
+se_emission_fresh(SeEmission *emission, SeMemtable *table, SeGroup *group, TimestampTz start,
+				  TimestampTz end)
+{
+	if (!finish(emission, table, group, start, end))
+		return;
+	set_engine_columns(emission, start, end, true);
+	se_results_insert(sink_of(emission), emission->values, emission->nulls);
+}
+
+void
+se_emission_replace(SeEmission *emission, SeMemtable *table, SeGroup *group, TimestampTz start,
+					TimestampTz end, bool is_final)
+{
+	bool		passes = finish(emission, table, group, start, end);
+
+	set_engine_columns(emission, start, end, is_final);
+	if (passes)
+		se_results_upsert(sink_of(emission), emission->values, emission->nulls, is_final);
+	else
+	{
+		const SeQueryPlan *plan = emission->query->plan;
+
+		/* the row has not been made, but its keys are known */
+		for (int key = 0; key < plan->nkeys; key++)
+		{
+			int			column = 2 + plan->keys[key].output - 1;
+
+			emission->values[column] = emission->group_values[2 + key];
+			emission->nulls[column] = emission->group_nulls[2 + key];
+		}
+		se_results_delete(sink_of(emission), emission->values, emission->nulls);
+	}
+}
+
+void
+se_emission_finalize(SeEmission *emission, TimestampTz start, TimestampTz end)
+{
+	se_results_finalize(sink_of(emission), start, end, emission->now);
+}
+
+void
+se_emission_withdraw(SeEmission *emission, TimestampTz start, TimestampTz end)
+{
+	se_results_withdraw(sink_of(emission), start, end);
 }
 
 void

@@ -22,6 +22,18 @@ extern SeEmission *se_emission_begin(ReaderQuery *query, TimestampTz now, Memory
 extern void se_emission_fresh(SeEmission *emission, SeMemtable *table, SeGroup *group,
 							  TimestampTz start, TimestampTz end);
 
+/*
+ * The same for a row that may be in the table: it is replaced, its revision
+ * grows; it is deleted when HAVING refuses it.  A row that is not final is left
+ * alone when it would stay the same.
+ */
+extern void se_emission_replace(SeEmission *emission, SeMemtable *table, SeGroup *group,
+								TimestampTz start, TimestampTz end, bool is_final);
+
+/* Make the other rows of a window final, or delete those that are not. */
+extern void se_emission_finalize(SeEmission *emission, TimestampTz start, TimestampTz end);
+extern void se_emission_withdraw(SeEmission *emission, TimestampTz start, TimestampTz end);
+
 /* Flush; adds to the query's rows_out. */
 extern void se_emission_end(SeEmission *emission);
 

@@ -8,13 +8,20 @@
  *	  it.  A table with triggers, generated columns, row security or partitions,
  *	  or with columns of the user's own, is written by a prepared INSERT, which
  *	  costs ten times as much and does all that an INSERT does.
+ *
+ *	  Corrections, and rows of windows that are still open, are upserts by a prepared
+ *	  statement in any table.  A row is found by the unique index over window and
+ *	  keys; for a deletion there is one statement for each pattern of NULLs in the
+ *	  keys, as "=" and IS NULL use the index and IS NOT DISTINCT FROM does not.
  */
 #include "postgres.h"
 
 #include "access/heapam.h"
+#include "access/htup_details.h"
 #include "access/table.h"
 #include "access/tableam.h"
 #include "access/xact.h"
+#include "catalog/pg_operator.h"
 #include "catalog/pg_type.h"
 #include "executor/executor.h"
 #include "executor/spi.h"
@@ -27,6 +34,8 @@
 #include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/rls.h"
+#include "utils/syscache.h"
+#include "utils/timestamp.h"
 
 #include "compat/compat.h"
 #include "results.h"
@@ -52,9 +61,25 @@ struct SeResultSink
 	int			nbuffered;
 
 	/* by statement */
+	bool		connected;		/* to SPI */
 	SPIPlanPtr	plan;
 	char	   *nulls;
+
+	/* rows that may exist */
+	const SeQueryPlan *query;
+	SPIPlanPtr	upsert;
+	SPIPlanPtr	upsert_changed;
+	SPIPlanPtr	finalize;
+	SPIPlanPtr	withdraw;
+	List	   *deletes;		/* of DeleteStatement */
 };
+
+/* Deletes a row with these keys NULL. */
+typedef struct DeleteStatement
+{
+	Bitmapset  *null_keys;
+	SPIPlanPtr	plan;
+} DeleteStatement;
 
 static void
 check_rights(Relation relation)
@@ -132,6 +157,83 @@ open_fast(SeResultSink *sink)
 	sink->slots = palloc0(sizeof(TupleTableSlot *) * BUFFERED_ROWS);
 }
 
+static Form_pg_attribute
+column(const SeResultSink *sink, int i)
+{
+	return TupleDescAttr(RelationGetDescr(sink->relation), sink->attnums[i] - 1);
+}
+
+static const char *
+column_name(const SeResultSink *sink, int i)
+{
+	return quote_identifier(NameStr(column(sink, i)->attname));
+}
+
+static char *
+table_name(const SeResultSink *sink)
+{
+	return quote_qualified_identifier(get_namespace_name(RelationGetNamespace(sink->relation)),
+									  RelationGetRelationName(sink->relation));
+}
+
+/* SPI stays connected until the sink is closed; the memory context stays the caller's. */
+static SPIPlanPtr
+prepare(SeResultSink *sink, const char *sql, int nargs, Oid *types)
+{
+	MemoryContext old = CurrentMemoryContext;
+	SPIPlanPtr	plan;
+
+	if (!sink->connected)
+	{
+		SPI_connect();
+		sink->connected = true;
+		sink->nulls = MemoryContextAlloc(old, sink->ncolumns + 1);
+	}
+	plan = SPI_prepare(sql, nargs, types);
+	MemoryContextSwitchTo(old);
+	if (plan == NULL)
+		elog(ERROR, "could not prepare \"%s\": %s", sql, SPI_result_code_string(SPI_result));
+	return plan;
+}
+
+/* Returns the rows that the statement changed. */
+static int64
+execute(SPIPlanPtr plan, const Datum *values, const char *nulls, int expected)
+{
+	MemoryContext old = CurrentMemoryContext;
+	int			result = SPI_execute_plan(plan, unconstify(Datum *, values), nulls, false, 0);
+
+	MemoryContextSwitchTo(old);
+	if (result != expected)
+		elog(ERROR, "a statement on a result table returned %s", SPI_result_code_string(result));
+	return SPI_processed;
+}
+
+static const char *
+null_flags(SeResultSink *sink, const bool *nulls)
+{
+	for (int i = 0; i < sink->ncolumns; i++)
+		sink->nulls[i] = nulls[i] ? 'n' : ' ';
+	sink->nulls[sink->ncolumns] = '\0';
+	return sink->nulls;
+}
+
+/* INSERT of one row whose values are the parameters; "types" receives their types. */
+static void
+append_insert(StringInfo sql, SeResultSink *sink, Oid *types)
+{
+	appendStringInfo(sql, "INSERT INTO %s AS r (", table_name(sink));
+	for (int i = 0; i < sink->ncolumns; i++)
+	{
+		types[i] = column(sink, i)->atttypid;
+		appendStringInfo(sql, "%s%s", i > 0 ? ", " : "", column_name(sink, i));
+	}
+	appendStringInfoString(sql, ") VALUES (");
+	for (int i = 0; i < sink->ncolumns; i++)
+		appendStringInfo(sql, "%s$%d", i > 0 ? ", " : "", i + 1);
+	appendStringInfoChar(sql, ')');
+}
+
 static void
 open_statement(SeResultSink *sink)
 {
@@ -139,26 +241,8 @@ open_statement(SeResultSink *sink)
 	Oid		   *types = palloc(sizeof(Oid) * sink->ncolumns);
 
 	initStringInfo(&sql);
-	appendStringInfo(&sql, "INSERT INTO %s (",
-					 quote_qualified_identifier(get_namespace_name(RelationGetNamespace(sink->relation)),
-												RelationGetRelationName(sink->relation)));
-	for (int i = 0; i < sink->ncolumns; i++)
-	{
-		Form_pg_attribute att = TupleDescAttr(RelationGetDescr(sink->relation),
-											  sink->attnums[i] - 1);
-
-		types[i] = att->atttypid;
-		appendStringInfo(&sql, "%s%s", i > 0 ? ", " : "", quote_identifier(NameStr(att->attname)));
-	}
-	appendStringInfoString(&sql, ") VALUES (");
-	for (int i = 0; i < sink->ncolumns; i++)
-		appendStringInfo(&sql, "%s$%d", i > 0 ? ", " : "", i + 1);
-	appendStringInfoChar(&sql, ')');
-	SPI_connect();
-	sink->plan = SPI_prepare(sql.data, sink->ncolumns, types);
-	if (sink->plan == NULL)
-		elog(ERROR, "could not prepare \"%s\": %s", sql.data, SPI_result_code_string(SPI_result));
-	sink->nulls = palloc(sink->ncolumns + 1);
+	append_insert(&sql, sink, types);
+	sink->plan = prepare(sink, sql.data, sink->ncolumns, types);
 }
 
 SeResultSink *
@@ -215,17 +299,7 @@ void
 se_results_insert(SeResultSink *sink, const Datum *values, const bool *nulls)
 {
 	if (sink->plan)
-	{
-		int			result;
-
-		for (int i = 0; i < sink->ncolumns; i++)
-			sink->nulls[i] = nulls[i] ? 'n' : ' ';
-		sink->nulls[sink->ncolumns] = '\0';
-		result = SPI_execute_plan(sink->plan, unconstify(Datum *, values), sink->nulls, false, 0);
-		if (result != SPI_OK_INSERT)
-			elog(ERROR, "insert into a result table returned %s", SPI_result_code_string(result));
-		sink->inserted++;
-	}
+		sink->inserted += execute(sink->plan, values, null_flags(sink, nulls), SPI_OK_INSERT);
 	else
 	{
 		TupleTableSlot *slot;
@@ -256,14 +330,193 @@ se_results_insert(SeResultSink *sink, const Datum *values, const bool *nulls)
 	}
 }
 
+/* ---- rows that may exist ---- */
+
+void
+se_results_set_keys(SeResultSink *sink, const SeQueryPlan *plan)
+{
+	sink->query = plan;
+}
+
+/* Our number of key "key": the window's bounds come first. */
+static int
+key_column(const SeResultSink *sink, int key)
+{
+	return 2 + sink->query->keys[key].output - 1;
+}
+
+static SPIPlanPtr
+prepare_upsert(SeResultSink *sink, bool always)
+{
+	StringInfoData sql;
+	Oid		   *types = palloc(sizeof(Oid) * sink->ncolumns);
+	int			is_final = sink->ncolumns - 3;
+	int			revision = sink->ncolumns - 2;
+
+	initStringInfo(&sql);
+	append_insert(&sql, sink, types);
+	appendStringInfo(&sql, " ON CONFLICT (%s, %s", column_name(sink, 0), column_name(sink, 1));
+	for (int key = 0; key < sink->query->nkeys; key++)
+		appendStringInfo(&sql, ", %s", column_name(sink, key_column(sink, key)));
+	appendStringInfoString(&sql, ") DO UPDATE SET ");
+	for (int i = 2; i < sink->ncolumns; i++)
+	{
+		if (i == revision)
+			appendStringInfo(&sql, ", %s = r.%s + 1", column_name(sink, i), column_name(sink, i));
+		else
+			appendStringInfo(&sql, "%s%s = excluded.%s", i > 2 ? ", " : "", column_name(sink, i),
+							 column_name(sink, i));
+	}
+	if (!always)
+	{
+		/* images are compared: not every type has an equality */
+		appendStringInfoString(&sql, " WHERE ROW(");
+		for (int i = 2; i <= is_final; i++)
+			appendStringInfo(&sql, "%sr.%s", i > 2 ? ", " : "", column_name(sink, i));
+		appendStringInfoString(&sql, ") OPERATOR(pg_catalog.*<>) ROW(");
+		for (int i = 2; i <= is_final; i++)
+			appendStringInfo(&sql, "%sexcluded.%s", i > 2 ? ", " : "", column_name(sink, i));
+		appendStringInfoChar(&sql, ')');
+	}
+	return prepare(sink, sql.data, sink->ncolumns, types);
+}
+
+void
+se_results_upsert(SeResultSink *sink, const Datum *values, const bool *nulls, bool always)
+{
+	SPIPlanPtr *plan = always ? &sink->upsert : &sink->upsert_changed;
+
+	flush_fast(sink);
+	if (*plan == NULL)
+		*plan = prepare_upsert(sink, always);
+	sink->inserted += execute(*plan, values, null_flags(sink, nulls), SPI_OK_INSERT);
+}
+
+/* OPERATOR(schema.name) */
+static char *
+operator_clause(Oid operator)
+{
+	HeapTuple	tuple = SearchSysCache1(OPEROID, ObjectIdGetDatum(operator));
+	Form_pg_operator form;
+	char	   *clause;
+
+	if (!HeapTupleIsValid(tuple))
+		elog(ERROR, "cache lookup failed for operator %u", operator);
+	form = (Form_pg_operator) GETSTRUCT(tuple);
+	clause = psprintf("OPERATOR(%s.%s)", quote_identifier(get_namespace_name(form->oprnamespace)),
+					  NameStr(form->oprname));
+	ReleaseSysCache(tuple);
+	return clause;
+}
+
+static SPIPlanPtr
+prepare_delete(SeResultSink *sink, const Bitmapset *null_keys)
+{
+	StringInfoData sql;
+	Oid		   *types = palloc(sizeof(Oid) * sink->ncolumns);
+
+	for (int i = 0; i < sink->ncolumns; i++)
+		types[i] = column(sink, i)->atttypid;
+	initStringInfo(&sql);
+	appendStringInfo(&sql, "DELETE FROM %s WHERE %s OPERATOR(pg_catalog.=) $1 AND %s OPERATOR(pg_catalog.=) $2",
+					 table_name(sink), column_name(sink, 0), column_name(sink, 1));
+	for (int key = 0; key < sink->query->nkeys; key++)
+	{
+		int			i = key_column(sink, key);
+
+		if (bms_is_member(key, null_keys))
+			appendStringInfo(&sql, " AND %s IS NULL", column_name(sink, i));
+		else
+			appendStringInfo(&sql, " AND %s %s $%d", column_name(sink, i),
+							 operator_clause(sink->query->keys[key].spec.eq_opr), i + 1);
+	}
+	return prepare(sink, sql.data, sink->ncolumns, types);
+}
+
+void
+se_results_delete(SeResultSink *sink, const Datum *values, const bool *nulls)
+{
+	Bitmapset  *null_keys = NULL;
+	DeleteStatement *statement = NULL;
+	ListCell   *cell;
+
+	flush_fast(sink);
+	for (int key = 0; key < sink->query->nkeys; key++)
+		if (nulls[key_column(sink, key)])
+			null_keys = bms_add_member(null_keys, key);
+	foreach(cell, sink->deletes)
+	{
+		statement = lfirst(cell);
+		if (bms_equal(statement->null_keys, null_keys))
+			break;
+		statement = NULL;
+	}
+	if (statement == NULL)
+	{
+		MemoryContext old = MemoryContextSwitchTo(GetMemoryChunkContext(sink));
+
+		statement = palloc(sizeof(DeleteStatement));
+		statement->null_keys = bms_copy(null_keys);
+		statement->plan = prepare_delete(sink, null_keys);
+		sink->deletes = lappend(sink->deletes, statement);
+		MemoryContextSwitchTo(old);
+	}
+	(void) execute(statement->plan, values, null_flags(sink, nulls), SPI_OK_DELETE);
+	bms_free(null_keys);
+}
+
+void
+se_results_finalize(SeResultSink *sink, TimestampTz window_start, TimestampTz window_end,
+					TimestampTz emitted_at)
+{
+	Datum		values[3] = {TimestampTzGetDatum(window_start), TimestampTzGetDatum(window_end),
+	TimestampTzGetDatum(emitted_at)};
+
+	flush_fast(sink);
+	if (sink->finalize == NULL)
+	{
+		Oid			types[3] = {TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID};
+
+		sink->finalize = prepare(sink, psprintf("UPDATE %s SET is_final = true, revision = revision OPERATOR(pg_catalog.+) 1,"
+												" emitted_at = $3 WHERE window_start OPERATOR(pg_catalog.=) $1"
+												" AND window_end OPERATOR(pg_catalog.=) $2 AND NOT is_final",
+												table_name(sink)), 3, types);
+	}
+	sink->inserted += execute(sink->finalize, values, NULL, SPI_OK_UPDATE);
+}
+
+void
+se_results_withdraw(SeResultSink *sink, TimestampTz window_start, TimestampTz window_end)
+{
+	Datum		values[2] = {TimestampTzGetDatum(window_start), TimestampTzGetDatum(window_end)};
+
+	flush_fast(sink);
+	if (sink->withdraw == NULL)
+	{
+		Oid			types[2] = {TIMESTAMPTZOID, TIMESTAMPTZOID};
+
+		sink->withdraw = prepare(sink, psprintf("DELETE FROM %s WHERE window_start OPERATOR(pg_catalog.=) $1"
+												" AND window_end OPERATOR(pg_catalog.=) $2 AND NOT is_final",
+												table_name(sink)), 2, types);
+	}
+	(void) execute(sink->withdraw, values, NULL, SPI_OK_DELETE);
+}
+
+/* ---- closing ---- */
+
 int64
 se_results_close(SeResultSink *sink)
 {
 	int64		inserted;
 
-	if (sink->plan)
+	if (sink->connected)
+	{
+		MemoryContext old = CurrentMemoryContext;
+
 		SPI_finish();
-	else
+		MemoryContextSwitchTo(old);
+	}
+	if (sink->plan == NULL)
 	{
 		flush_fast(sink);
 		FreeBulkInsertState(sink->bulk);

@@ -8,6 +8,9 @@
 #include "postgres.h"
 
 #include "access/tupdesc.h"
+#include "datatype/timestamp.h"
+
+#include "query/query.h"
 
 typedef struct SeResultSink SeResultSink;
 
@@ -22,7 +25,31 @@ extern SeResultSink *se_results_open(Oid relid, TupleDesc output);
 /* Values are copied; "values" has output->natts + 5 elements. */
 extern void se_results_insert(SeResultSink *sink, const Datum *values, const bool *nulls);
 
-/* Insert what is buffered, fire AFTER triggers, close.  Returns the rows inserted. */
+/*
+ * Rows that may be in the table already are found by window and keys: "plan" is
+ * that of the query, and must live as long as the sink.  Needed once, before any
+ * of the functions below.
+ */
+extern void se_results_set_keys(SeResultSink *sink, const SeQueryPlan *plan);
+
+/*
+ * Insert a row, or write its values over the row of the same window and keys,
+ * whose revision grows by one.  Without "always" a row whose output columns and
+ * is_final would stay the same is left alone.
+ */
+extern void se_results_upsert(SeResultSink *sink, const Datum *values, const bool *nulls,
+							  bool always);
+
+/* Delete the row of the same window and keys, if there is one. */
+extern void se_results_delete(SeResultSink *sink, const Datum *values, const bool *nulls);
+
+/* Make all rows of a window final that are not; or delete these. */
+extern void se_results_finalize(SeResultSink *sink, TimestampTz window_start,
+								TimestampTz window_end, TimestampTz emitted_at);
+extern void se_results_withdraw(SeResultSink *sink, TimestampTz window_start,
+								TimestampTz window_end);
+
+/* Insert what is buffered, fire AFTER triggers, close.  Returns the rows inserted or updated. */
 extern int64 se_results_close(SeResultSink *sink);
 
 #endif							/* SE_RESULTS_H */
