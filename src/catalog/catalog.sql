@@ -80,6 +80,11 @@ CREATE FUNCTION stream_engine.drop_stream(name regclass, cascade boolean DEFAULT
 COMMENT ON FUNCTION stream_engine.drop_stream(regclass, boolean)
 	IS 'remove a stream with its staging and dead letters; with cascade its queries and their results as well';
 
+CREATE FUNCTION stream_engine.advance_watermark(stream regclass, "to" timestamptz) RETURNS void
+	LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'se_advance_watermark';
+COMMENT ON FUNCTION stream_engine.advance_watermark(regclass, timestamptz)
+	IS 'assert that no earlier rows come: every reader of the stream raises its watermark to that time, which closes windows even while all partitions are idle; earlier rows that come all the same are late';
+
 /* Rows of the engine go with the relations that they belong to. */
 CREATE FUNCTION stream_engine.on_drop() RETURNS event_trigger
 	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$

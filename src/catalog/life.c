@@ -1,11 +1,12 @@
 /*
  * life.c
- *	  pause, resume, skip, drop.
+ *	  pause, resume, skip, advance_watermark, drop.
  *
  * NOTES
  *	  Each checks the caller's ownership, changes rows, raises the generation of
  *	  the readers concerned, which fences whatever they are doing, and wakes the
- *	  workers when the transaction commits.
+ *	  workers when the transaction commits.  advance_watermark needs no fence: the
+ *	  reader's next commit takes what it left.
  */
 #include "postgres.h"
 
@@ -27,6 +28,7 @@
 PG_FUNCTION_INFO_V1(se_pause);
 PG_FUNCTION_INFO_V1(se_resume);
 PG_FUNCTION_INFO_V1(se_skip);
+PG_FUNCTION_INFO_V1(se_advance_watermark);
 PG_FUNCTION_INFO_V1(se_drop_query);
 PG_FUNCTION_INFO_V1(se_drop_stream);
 PG_FUNCTION_INFO_V1(se_wake_sql);
@@ -329,6 +331,45 @@ se_skip(PG_FUNCTION_ARGS)
 		   SPI_OK_INSERT);
 	se_catalog_end(&scope);
 	fence(&target);
+	PG_RETURN_VOID();
+}
+
+Datum
+se_advance_watermark(PG_FUNCTION_ARGS)
+{
+	SeStream   *stream;
+	TimestampTz to;
+	TimestampTz latest;
+	SeCatalogScope scope;
+	Oid			types[2] = {INT4OID, TIMESTAMPTZOID};
+	Datum		values[2];
+
+	if (PG_ARGISNULL(0) || PG_ARGISNULL(1))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("arguments \"stream\" and \"to\" must not be null")));
+	stream = find_stream(PG_GETARG_OID(0));
+	to = PG_GETARG_TIMESTAMPTZ(1);
+	if (TIMESTAMP_NOT_FINITE(to))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("a watermark must be finite")));
+	latest = GetCurrentTimestamp() + stream->options.max_future;
+	if (to > latest)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("watermark %s lies more than max_future in the future",
+						timestamptz_to_str(to)),
+				 errdetail("Every record up to that time would be late."),
+				 errhint("Option max_future of stream %s bounds it.", stream->name)));
+
+	values[0] = Int32GetDatum(stream->id);
+	values[1] = TimestampTzGetDatum(to);
+	se_catalog_begin(&scope);
+	se_spi("UPDATE stream_engine.reader SET advance_to = GREATEST(advance_to, $2)"
+		   " WHERE stream = $1 AND watermark < $2", 2, types, values, NULL, SPI_OK_UPDATE);
+	se_catalog_end(&scope);
+	se_wake_at_commit();
 	PG_RETURN_VOID();
 }
 

@@ -102,10 +102,12 @@ CREATE TABLE stream_engine.reader (
 	seq bigint NOT NULL DEFAULT 0,
 	watermark timestamptz NOT NULL DEFAULT '-infinity',
 	promise timestamptz NOT NULL DEFAULT '-infinity',
+	advance_to timestamptz,
 	committed_at timestamptz
 ) WITH (fillfactor = 40, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 500);
 CREATE INDEX reader_stream_idx ON stream_engine.reader (stream);
 COMMENT ON TABLE stream_engine.reader IS 'a position in a topic that moves on its own: the fence (generation, seq), the watermark and the promise to sibling workers';
+COMMENT ON COLUMN stream_engine.reader.advance_to IS 'what advance_watermark() asked for, until the next commit';
 
 CREATE TABLE stream_engine.reader_partition (
 	reader integer NOT NULL REFERENCES stream_engine.reader ON DELETE CASCADE,

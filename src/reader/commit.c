@@ -88,29 +88,38 @@ run_plan(SPIPlanPtr plan, Datum *values, const char *nulls, int expected)
 		elog(ERROR, "a statement of the commit returned %s", SPI_result_code_string(result));
 }
 
-/* The fence.  False: somebody else has the reader, or its definition has changed. */
+/*
+ * The fence.  False: somebody else has the reader, or its definition has changed.
+ * *watermark is raised to what advance_watermark() has asked for.
+ */
 static bool
-advance_reader(Reader *reader, TimestampTz watermark, TimestampTz now)
+advance_reader(Reader *reader, TimestampTz *watermark, TimestampTz now)
 {
 	static SPIPlanPtr plan = NULL;
 	Datum		values[5];
+	bool		isnull;
 
 	if (plan == NULL)
 	{
 		Oid			types[] = {INT4OID, INT8OID, INT8OID, TIMESTAMPTZOID, TIMESTAMPTZOID};
 
-		plan = keep_plan("UPDATE stream_engine.reader SET seq = $3 + 1, watermark = $4,"
-						 " promise = $4, committed_at = $5"
-						 " WHERE id = $1 AND generation = $2 AND seq = $3",
+		plan = keep_plan("UPDATE stream_engine.reader SET seq = $3 + 1,"
+						 " watermark = GREATEST($4, advance_to), promise = GREATEST($4, advance_to),"
+						 " advance_to = NULL, committed_at = $5"
+						 " WHERE id = $1 AND generation = $2 AND seq = $3 RETURNING watermark",
 						 lengthof(types), types);
 	}
 	values[0] = Int32GetDatum(reader->def->id);
 	values[1] = Int64GetDatum(reader->def->generation);
 	values[2] = Int64GetDatum(reader->def->seq);
-	values[3] = TimestampTzGetDatum(watermark);
+	values[3] = TimestampTzGetDatum(*watermark);
 	values[4] = TimestampTzGetDatum(now);
-	run_plan(plan, values, NULL, SPI_OK_UPDATE);
-	return SPI_processed == 1;
+	run_plan(plan, values, NULL, SPI_OK_UPDATE_RETURNING);
+	if (SPI_processed != 1)
+		return false;
+	*watermark = DatumGetTimestampTz(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1,
+												   &isnull));
+	return true;
 }
 
 static void
@@ -243,6 +252,7 @@ after_commit(Reader *reader, TimestampTz watermark, const bool *idle, TimestampT
 	reader->pending = se_pending_create(reader->cycle);
 	reader->in_cycle = false;
 	reader->dirty = false;
+	reader->commit_wanted = false;
 	reader->last_commit = now;
 	pg_atomic_write_u64(&se_my_slot->last_commit, (uint64) now);
 	pg_atomic_fetch_add_u64(&se_my_slot->commits, 1);
@@ -261,6 +271,7 @@ se_reader_commit(Reader *reader)
 	TimestampTz now;
 	TimestampTz watermark;
 	uint64		log_bytes = se_state_log_bytes;
+	TimestampTz idle_close;
 	bool		idle[1024];
 	bool	   *flags = idle;
 
@@ -274,9 +285,11 @@ se_reader_commit(Reader *reader)
 	now = GetCurrentTimestamp();
 	watermark = se_reader_watermark(reader, now, flags);
 	PushActiveSnapshot(GetTransactionSnapshot());
+	idle_close = se_partitions_idle_close(reader, now);
+	watermark = Max(watermark, idle_close);
 	se_catalog_begin(&scope);
 	SE_FAILPOINT("commit.before_fence");
-	if (!advance_reader(reader, watermark, now))
+	if (!advance_reader(reader, &watermark, now))
 	{
 		se_catalog_end(&scope);
 		PopActiveSnapshot();

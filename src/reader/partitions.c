@@ -8,7 +8,13 @@
  *	  partitions that are not idle, and never moves back.  A partition is idle
  *	  when it has been quiet for idle_timeout and the source has said that it is
  *	  at the partition's end: a position equal to the high watermark is not asked,
- *	  because transaction markers and compaction leave gaps there.
+ *	  because transaction markers and compaction leave gaps there.  One that was
+ *	  idle when the reader stopped is idle again once it is known that nothing
+ *	  has come since.
+ *
+ *	  When all partitions are idle W stands still, so that nothing closes by itself.
+ *	  With idle_close it moves to the end of the last open window, once, after
+ *	  that time without a record.
  *
  *	  A record is judged with its own partition's watermark as it stands at that
  *	  record and the other partitions' as of the last commit; "others" is their
@@ -26,6 +32,7 @@
 #include "catalog/ddl.h"
 #include "engine/engine.h"
 #include "reader.h"
+#include "session.h"
 
 static void
 partition_init(Reader *reader, ReaderPartition *partition, int32 number)
@@ -126,6 +133,8 @@ se_partitions_load(Reader *reader)
 		if (!isnull)
 			partition->first_event_time = DatumGetTimestampTz(value);
 		partition->idle = DatumGetBool(SPI_getbinval(tuple, desc, 7, &isnull));
+		if (partition->idle)
+			partition->last_arrival -= reader->stream->options.idle_timeout;
 		value = SPI_getbinval(tuple, desc, 8, &isnull);
 		if (!isnull)
 			partition->last_offset = DatumGetInt64(value);
@@ -138,13 +147,16 @@ se_partitions_load(Reader *reader)
 	}
 	se_catalog_end(&scope);
 	reader->watermark = reader->def->watermark;
+	reader->idle_closed = DT_NOBEGIN;
 	set_others(reader);
 }
 
 /*
  * Ask the source how many partitions there are, and take in new ones: those of
  * a reader that has no positions yet begin at its start, later ones at their
- * beginning.  Returns true if there are new ones.  Raises the source's errors.
+ * beginning.  Returns true if there are new ones: the caller commits before it
+ * reads from them, for they have a part in W from now on, and the ledger must
+ * say so.  Raises the source's errors.
  */
 bool
 se_partitions_discover(Reader *reader, int timeout_ms)
@@ -170,6 +182,7 @@ se_partitions_discover(Reader *reader, int timeout_ms)
 			reader->partitions[i].complete = complete[i];
 			reader->partitions[i].dirty = true;
 		}
+		set_others(reader);
 		return n > 0;
 	}
 	grow(reader, npartitions);
@@ -187,6 +200,7 @@ se_partitions_discover(Reader *reader, int timeout_ms)
 	return true;
 }
 
+/* What is read already goes on, and is at its end if it was. */
 void
 se_partitions_assign(Reader *reader)
 {
@@ -195,9 +209,8 @@ se_partitions_assign(Reader *reader)
 
 	for (int i = 0; i < reader->npartitions; i++)
 	{
-		ReaderPartition *partition = &reader->partitions[i];
+		const ReaderPartition *partition = &reader->partitions[i];
 
-		partition->caught_up = false;
 		if (partition->lost)
 			continue;
 		positions[n].partition = i;
@@ -232,11 +245,82 @@ se_reader_watermark(Reader *reader, TimestampTz now, bool *idle)
 	return Max(reader->watermark, least);
 }
 
-/* When the next partition will become idle; DT_NOEND if none will. */
-TimestampTz
-se_partitions_next_idle(const Reader *reader, TimestampTz now)
+/* When the last record came; DT_NOEND if some partition may still have one. */
+static TimestampTz
+last_arrival(const Reader *reader)
 {
-	TimestampTz next = DT_NOEND;
+	TimestampTz last = DT_NOBEGIN;
+
+	for (int i = 0; i < reader->npartitions; i++)
+	{
+		const ReaderPartition *partition = &reader->partitions[i];
+
+		if (!partition->caught_up || partition->lost)
+			return DT_NOEND;
+		last = Max(last, partition->last_arrival);
+	}
+	return last;
+}
+
+/* When idle_close will close the open windows; DT_NOEND if it will not. */
+static TimestampTz
+next_idle_close(const Reader *reader)
+{
+	TimestampTz last;
+
+	if (reader->stream->options.idle_close < 0 || reader->npartitions == 0)
+		return DT_NOEND;
+	last = last_arrival(reader);
+	if (last == DT_NOEND || last <= reader->idle_closed)
+		return DT_NOEND;
+	for (int i = 0; i < reader->nqueries; i++)
+		if (reader->queries[i].next_close != DT_NOEND)
+			return last + reader->stream->options.idle_close;
+	return DT_NOEND;
+}
+
+/* When the last window of a query ends that holds a row; those without an end do not count. */
+static TimestampTz
+latest_end(ReaderQuery *query)
+{
+	TimestampTz latest = DT_NOBEGIN;
+	HASH_SEQ_STATUS status;
+	OpenSlice  *slice;
+
+	if (query->plan->window.kind == SE_WINDOW_SESSION)
+		return se_session_latest_end(query);
+	hash_seq_init(&status, query->slices);
+	while ((slice = hash_seq_search(&status)) != NULL)
+		if (!TIMESTAMP_NOT_FINITE(slice->last_end))
+			latest = Max(latest, slice->last_end);
+	return latest;
+}
+
+/*
+ * What W becomes by idle_close at "now": the end of the last open window;
+ * DT_NOBEGIN if it is not time.  In the commit's transaction, with a snapshot.
+ */
+TimestampTz
+se_partitions_idle_close(Reader *reader, TimestampTz now)
+{
+	TimestampTz latest = DT_NOBEGIN;
+
+	if (next_idle_close(reader) > now)
+		return latest;
+	for (int i = 0; i < reader->nqueries; i++)
+		latest = Max(latest, latest_end(&reader->queries[i]));
+	reader->idle_closed = last_arrival(reader);
+	return latest;
+}
+
+/*
+ * When the next partition will become idle, or idle_close will close windows;
+ * DT_NOEND if neither will.
+ */
+TimestampTz
+se_partitions_next_idle(const Reader *reader)
+{
+	TimestampTz next = next_idle_close(reader);
 
 	for (int i = 0; i < reader->npartitions; i++)
 	{
@@ -274,7 +358,7 @@ se_partitions_commit(Reader *reader)
 	{
 		Oid			types[] = {INT4OID, INT4OID, INT8OID, INT8OID, BOOLOID, TIMESTAMPTZOID,
 			TIMESTAMPTZOID, BOOLOID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID,
-		INT8OID, INT8OID, TIMESTAMPTZOID, INT8OID, INT8OID};
+		INT8OID, INT8OID, TIMESTAMPTZOID, INT8OID, INT8OID, BOOLOID};
 
 		plan = SPI_prepare("INSERT INTO stream_engine.reader_partition AS p"
 						   " (reader, partition, start_offset, next_offset, complete, max_event_time,"
@@ -288,7 +372,7 @@ se_partitions_commit(Reader *reader)
 						   " dead = p.dead + $12, future = p.future + $13,"
 						   " tombstones = p.tombstones + $14, skipped = p.skipped + $15,"
 						   " last_offset = $16, last_timestamp = $17, last_checksum = $18,"
-						   " high_offset = $19, problem = NULL",
+						   " high_offset = $19, problem = CASE WHEN $20 THEN p.problem END",
 						   lengthof(types), types);
 		if (plan == NULL || SPI_keepplan(plan) != 0)
 			elog(ERROR, "could not prepare the update of partitions");
@@ -297,8 +381,8 @@ se_partitions_commit(Reader *reader)
 	{
 		ReaderPartition *partition = &reader->partitions[i];
 		const PartitionCounters *delta = &partition->delta;
-		Datum		values[19];
-		char		nulls[] = "                   ";
+		Datum		values[20];
+		char		nulls[] = "                    ";
 		int			n = 0;
 
 		if (!partition->dirty)
@@ -330,6 +414,7 @@ se_partitions_commit(Reader *reader)
 		if (partition->high_offset < 0)
 			nulls[n] = 'n';
 		values[n++] = Int64GetDatum(partition->high_offset);
+		values[n++] = BoolGetDatum(partition->lost);
 		if (SPI_execute_plan(plan, values, nulls, false, 0) != SPI_OK_INSERT)
 			elog(ERROR, "could not store the position of partition %d", i);
 	}

@@ -43,6 +43,8 @@
 #define CATCH_UP_COMMIT_MS 100
 #define SESSION_COMMIT_MS 20
 #define DISCOVER_INTERVAL_MS 30000
+#define DISCOVER_TABLE_INTERVAL_MS 1000
+#define HOUSEKEEPING_MS 1000
 #define ASK_TIMEOUT_MS 5000
 #define IDLE_WAIT_MS 5000
 #define CHECK_DEFINITION_MS 200
@@ -61,6 +63,7 @@ static int32 my_reader;
 static Reader *current;			/* for the exit callback and error context */
 static ReaderQuery *loading;	/* query whose definition is being compiled */
 static bool relations_changed;
+static bool stream_changed;
 
 /* ---- errors ---- */
 
@@ -175,7 +178,7 @@ relation_invalidated(Datum arg, Oid relid)
 	if (current == NULL || current->stream == NULL)
 		return;
 	if (relid == InvalidOid || relid == current->stream->relid)
-		relations_changed = true;
+		relations_changed = stream_changed = true;
 	for (int i = 0; i < current->nqueries; i++)
 	{
 		const SeQueryDef *def = current->queries[i].def;
@@ -341,7 +344,7 @@ load_reader(MemoryContext context)
 
 	reader = palloc0(sizeof(Reader));
 	current = reader;
-	relations_changed = false;
+	relations_changed = stream_changed = false;
 	reader->context = context;
 	reader->cycle = AllocSetContextCreate(context, "stream_engine cycle", ALLOCSET_DEFAULT_SIZES);
 	reader->batch = AllocSetContextCreate(context, "stream_engine batch", ALLOCSET_DEFAULT_SIZES);
@@ -441,6 +444,19 @@ try_discover(Reader *reader, bool *grown)
 	return answered;
 }
 
+/*
+ * Begin to read where the partitions stand; new ones are committed first, see
+ * se_partitions_discover.  False: read the definition again.
+ */
+static bool
+assign_partitions(Reader *reader, bool grown)
+{
+	if (grown && !se_reader_commit(reader))
+		return false;
+	se_partitions_assign(reader);
+	return true;
+}
+
 /* Wait until the source has told its partitions.  False: leave. */
 static bool
 open_source(Reader *reader)
@@ -457,8 +473,7 @@ open_source(Reader *reader)
 		backoff = Min(backoff * 2, MAX_BACKOFF_MS);
 	}
 	se_worker_message("");
-	se_partitions_assign(reader);
-	return true;
+	return assign_partitions(reader, grown);
 }
 
 static void
@@ -560,7 +575,7 @@ cycle_memory(const Reader *reader)
 static bool
 idleness_due(const Reader *reader, TimestampTz now)
 {
-	return se_partitions_next_idle(reader, now) <= now;
+	return se_partitions_next_idle(reader) <= now;
 }
 
 /*
@@ -583,7 +598,7 @@ commit_interval(const Reader *reader)
 static bool
 commit_due(Reader *reader, TimestampTz now)
 {
-	if (idleness_due(reader, now))
+	if (reader->commit_wanted || idleness_due(reader, now))
 		return true;
 	if (!reader->dirty)
 		return false;
@@ -600,7 +615,10 @@ commit_due(Reader *reader, TimestampTz now)
 
 /* ---- the loop ---- */
 
-/* Whether the reader's row still says what we loaded. */
+/*
+ * Whether the reader's row still says what we loaded.  What sessions have left
+ * there for the next commit is noticed.
+ */
 static bool
 definition_is_current(Reader *reader)
 {
@@ -614,12 +632,15 @@ definition_is_current(Reader *reader)
 		return false;
 	PushActiveSnapshot(GetTransactionSnapshot());
 	se_catalog_begin(&scope);
-	result = se_spi("SELECT r.generation FROM stream_engine.reader r"
+	result = se_spi("SELECT r.generation, r.advance_to IS NOT NULL FROM stream_engine.reader r"
 					" JOIN stream_engine.stream s ON s.id = r.stream"
 					" WHERE r.id = $1 AND s.state = 'running'", 1, &type, &key, NULL,
 					SPI_OK_SELECT) == 1 &&
 		DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull)) ==
 		reader->def->generation;
+	if (result)
+		reader->commit_wanted = DatumGetBool(SPI_getbinval(SPI_tuptable->vals[0],
+														   SPI_tuptable->tupdesc, 2, &isnull));
 	se_catalog_end(&scope);
 	PopActiveSnapshot();
 	se_worker_commit();
@@ -636,13 +657,26 @@ batch_bytes(const SeSourceBatch *batch)
 	return bytes;
 }
 
+/* False also when the stream has changed and nothing is lost by reading it again. */
+static bool
+begin_cycle(Reader *reader)
+{
+	if (!se_cycle_begin(reader))
+		return false;
+	return !stream_changed || reader->dirty;
+}
+
 /*
- * Take what the source has, committing whenever it is due.  False: leave or
- * read the definition again.
+ * Take what the source has, committing whenever it is due.  *more tells that
+ * there may be more, but that it is time to look around.  False: leave or read
+ * the definition again.
  */
 static bool
-drain(Reader *reader)
+drain(Reader *reader, bool *more)
 {
+	TimestampTz began = GetCurrentTimestamp();
+
+	*more = false;
 	for (;;)
 	{
 		SeSourceBatch *fetched = reader->fetched;
@@ -650,7 +684,7 @@ drain(Reader *reader)
 
 		if (reader->source_in_transaction)
 		{
-			if (!se_cycle_begin(reader))
+			if (!begin_cycle(reader))
 				return false;
 			PushActiveSnapshot(GetTransactionSnapshot());
 		}
@@ -661,7 +695,7 @@ drain(Reader *reader)
 		if (got)
 		{
 			se_worker_phase(SE_PHASE_READING);
-			if (!se_cycle_begin(reader))
+			if (!begin_cycle(reader))
 				return false;
 			for (int done = 0;;)
 			{
@@ -709,6 +743,11 @@ drain(Reader *reader)
 		}
 		if (!got)
 			break;
+		if (!reader->dirty && GetCurrentTimestamp() - began >= HOUSEKEEPING_MS * 1000)
+		{
+			*more = true;
+			break;
+		}
 		CHECK_FOR_INTERRUPTS();
 		if (se_worker_must_stop())
 			return false;
@@ -727,7 +766,7 @@ next_timeout(const Reader *reader, TimestampTz now, int poll_ms)
 	if (reader->dirty)
 		deadline = Min(deadline, Max(reader->last_commit, reader->cycle_began) +
 					   commit_interval(reader));
-	deadline = Min(deadline, se_partitions_next_idle(reader, now));
+	deadline = Min(deadline, se_partitions_next_idle(reader));
 	if (poll_ms > 0)
 		deadline = Min(deadline, now + (int64) poll_ms * 1000);
 	if (deadline <= now)
@@ -740,47 +779,57 @@ run_reader(Reader *reader)
 {
 	TimestampTz last_discover;
 	TimestampTz last_check;
-	bool		readable = true;
+	int64		discover_interval;
+	bool		check = false;	/* the definition, when it is time */
+	bool		more = false;
 
 	if (!open_source(reader))
 		return OUTCOME_RELOAD;
 	reader->last_commit = last_check = last_discover = GetCurrentTimestamp();
+	discover_interval = (reader->source_in_transaction ? DISCOVER_TABLE_INTERVAL_MS :
+						 DISCOVER_INTERVAL_MS) * (int64) 1000;
 
 	while (!se_worker_must_stop())
 	{
 		TimestampTz now = GetCurrentTimestamp();
 		int			poll_ms = -1;
 		int			fd = reader->routine->wait_fd(reader->source, &poll_ms);
+		long		timeout;
 
-		if (!reader->dirty && now - last_discover >= (int64) DISCOVER_INTERVAL_MS * 1000)
+		if (!reader->dirty && now - last_discover >= discover_interval)
 		{
 			bool		grown = false;
 
 			se_cycle_end_empty(reader);
-			if (try_discover(reader, &grown) && grown)
-				se_partitions_assign(reader);
+			if (try_discover(reader, &grown) && grown && !assign_partitions(reader, true))
+				return OUTCOME_RELOAD;
 			last_discover = now;
 		}
-		if ((!readable || relations_changed) && !reader->dirty &&
-			now - last_check >= CHECK_DEFINITION_MS * 1000)
+		if (check && !reader->dirty && now - last_check >= CHECK_DEFINITION_MS * 1000)
 		{
 			se_cycle_end_empty(reader);
 			if (!definition_is_current(reader))
 				return OUTCOME_RELOAD;
 			last_check = now;
+			check = false;
 		}
 		if (reader->staging != NULL && !reader->in_cycle)
 			se_staging_rotate(reader->staging, now);
 
 		if (fd >= 0)
 			reader->routine->drain_fd(reader->source);
-		if (!drain(reader))
+		if (!drain(reader, &more))
 			return OUTCOME_RELOAD;
 		if (se_worker_must_stop())
 			break;
 		if (!reader->dirty)
 			se_worker_phase(SE_PHASE_WAITING);
-		readable = se_worker_wait(fd, next_timeout(reader, GetCurrentTimestamp(), poll_ms));
+		now = GetCurrentTimestamp();
+		timeout = more ? 0 : next_timeout(reader, now, poll_ms);
+		if (check && !reader->dirty)
+			timeout = Min(timeout, Max(CHECK_DEFINITION_MS - (now - last_check) / 1000, 0));
+		if (!se_worker_wait(fd, timeout) || more || relations_changed)
+			check = true;
 	}
 	return OUTCOME_LEAVE;
 }

@@ -140,6 +140,8 @@ typedef struct Reader
 	int			npartitions;
 	ReaderPartition *partitions;	/* [partition] */
 	TimestampTz watermark;		/* committed W */
+	TimestampTz idle_closed;	/* arrival of the last record before idle_close
+								 * closed the windows; DT_NOBEGIN: has not */
 
 	int			nqueries;
 	ReaderQuery *queries;
@@ -149,6 +151,7 @@ typedef struct Reader
 
 	bool		in_cycle;		/* a transaction is open */
 	bool		dirty;			/* the cycle has something to commit */
+	bool		commit_wanted;	/* dirty or not, soon */
 	TimestampTz cycle_began;
 	TimestampTz last_commit;
 	uint64		commit_bytes;	/* appended to the state log by the last commit */
@@ -194,7 +197,8 @@ extern void se_partitions_commit(Reader *reader);
 extern TimestampTz se_partition_watermark(const Reader *reader, const ReaderPartition *partition);
 extern TimestampTz se_reader_watermark(Reader *reader, TimestampTz now, bool *idle);
 extern void se_partitions_committed(Reader *reader, TimestampTz watermark, const bool *idle);
-extern TimestampTz se_partitions_next_idle(const Reader *reader, TimestampTz now);
+extern TimestampTz se_partitions_idle_close(Reader *reader, TimestampTz now);
+extern TimestampTz se_partitions_next_idle(const Reader *reader);
 extern void se_partition_problem(Reader *reader, int32 partition, const char *problem);
 
 /* process.c */

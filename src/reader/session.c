@@ -527,3 +527,39 @@ se_session_next_close(ReaderQuery *query)
 			next = Min(next, slice->start + gap);
 	return next;
 }
+
+static TimestampTz
+latest_row(const ReaderQuery *query, SeMemtable *table)
+{
+	TimestampTz latest = DT_NOBEGIN;
+	int64		position = 0;
+	SeGroup    *group;
+
+	while (table != NULL && (group = se_memtable_next(table, &position)) != NULL)
+	{
+		TimestampTz first;
+		TimestampTz last;
+
+		se_session_bounds(table, group, query->plan->naggs, &first, &last);
+		latest = Max(latest, last);
+	}
+	return latest;
+}
+
+TimestampTz
+se_session_latest_end(ReaderQuery *query)
+{
+	TimestampTz latest = DT_NOBEGIN;
+	HASH_SEQ_STATUS status;
+	OpenSlice  *slice;
+
+	hash_seq_init(&status, query->slices);
+	while ((slice = hash_seq_search(&status)) != NULL)
+	{
+		if (slice->end <= latest)
+			continue;
+		latest = Max(latest, latest_row(query, base_of(query, slice, false)));
+		latest = Max(latest, latest_row(query, slice->table));
+	}
+	return latest == DT_NOBEGIN ? latest : latest + query->plan->window.gap;
+}

@@ -26,6 +26,9 @@ extern void se_session_commit(Reader *reader, ReaderQuery *query, TimestampTz wa
 /* A lower bound of when the next session ends. */
 extern TimestampTz se_session_next_close(ReaderQuery *query);
 
+/* When the last session of the state ends; DT_NOBEGIN if there is none. */
+extern TimestampTz se_session_latest_end(ReaderQuery *query);
+
 /*
  * First and last event time of a session's group; "naggs" are the query's own
  * aggregates.
