@@ -416,10 +416,57 @@ se_numeric_from_int128(__int128 value, int scale)
 	return build_numeric(digits + first, last - first, weight, scale, negative);
 }
 
+/*
+ * 10^18 with any scale has at most 5 digits before the point and 5 behind it, so
+ * the short header always does.
+ */
+int
+se_decimal_store(SeDecimal value, char *to)
+{
+	int16		digits[SE_DECIMAL_STORE_MAX / sizeof(int16)];
+	int			first = lengthof(digits);
+	int			last = lengthof(digits);
+	int			weight;
+	int			partial = value.scale % DEC_DIGITS;
+	uint64		rest = value.mantissa < 0 ? -(uint64) value.mantissa : (uint64) value.mantissa;
+	uint16		word = NUMERIC_SHORT | (value.scale << NUMERIC_SHORT_DSCALE_SHIFT);
+
+	Assert(value.scale >= 0 && value.scale <= SE_DECIMAL_MAX_SCALE);
+	if (partial != 0)
+	{
+		uint64		unit = power_of_ten[partial];
+
+		digits[--first] = (int16) (rest % unit * power_of_ten[DEC_DIGITS - partial]);
+		rest /= unit;
+	}
+	for (; rest != 0; rest /= NBASE)
+		digits[--first] = (int16) (rest % NBASE);
+
+	weight = (int) lengthof(digits) - first - 1 - (value.scale + DEC_DIGITS - 1) / DEC_DIGITS;
+	while (last > first && digits[last - 1] == 0)
+		last--;
+	while (first < last && digits[first] == 0)
+	{
+		first++;
+		weight--;
+	}
+	if (first < last)
+		word |= (value.mantissa < 0 ? NUMERIC_SHORT_SIGN_MASK : 0) |
+			(weight < 0 ? NUMERIC_SHORT_WEIGHT_SIGN_MASK : 0) |
+			(weight & NUMERIC_SHORT_WEIGHT_MASK);
+	memcpy(to, &word, sizeof(word));
+	memcpy(to + sizeof(word), digits + first, (last - first) * sizeof(int16));
+	return (int) (sizeof(word) + (last - first) * sizeof(int16));
+}
+
 Numeric
 se_numeric_from_decimal(SeDecimal value)
 {
+	char	   *result;
+
 	if (value.scale == SE_DECIMAL_WIDE)
 		return (Numeric) (intptr_t) value.mantissa;
-	return se_numeric_from_int128(value.mantissa, value.scale);
+	result = palloc(VARHDRSZ + SE_DECIMAL_STORE_MAX);
+	SET_VARSIZE(result, VARHDRSZ + se_decimal_store(value, result + VARHDRSZ));
+	return (Numeric) result;
 }

@@ -39,6 +39,14 @@ extern void se_vector_set(SeVector *vector, int row, Oid type, Datum value, bool
 extern SeDecimal se_decimal_from_numeric(Numeric value);
 extern Numeric se_numeric_from_decimal(SeDecimal value);
 
+/*
+ * Write a decimal that is not wide as numeric's storage format has it, without
+ * the length word; "to" needs no alignment.  Returns the length, at most
+ * SE_DECIMAL_STORE_MAX.
+ */
+#define SE_DECIMAL_STORE_MAX 24
+extern int	se_decimal_store(SeDecimal value, char *to);
+
 /* value * 10^-scale as Numeric with display scale "scale" (0 <= scale <= 1000). */
 extern Numeric se_numeric_from_int128(__int128 value, int scale);
 
