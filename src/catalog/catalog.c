@@ -265,7 +265,9 @@ se_stream_lookup(Oid relid, AttrNumber *event_time)
 #define QUERY_COLUMNS \
 	"SELECT q.id, q.stream, q.batch_view::oid, q.result::oid, q.open_table::oid, q.state, q.emit, q.late," \
 	" (extract(epoch FROM q.allowed_lateness) * 1000000)::bigint, q.emit_partial, q.start, q.settings," \
-	" p.reader, p.closed_through, p.complete_from, p.state_stamp" \
+	" p.reader, p.closed_through, p.complete_from, p.state_stamp," \
+	" q.trigger_count, (extract(epoch FROM q.trigger_interval) * 1000000)::bigint," \
+	" (extract(epoch FROM q.state_ttl) * 1000000)::bigint" \
 	" FROM stream_engine.query q LEFT JOIN stream_engine.query_progress p ON p.query = q.id "
 
 static SeQueryDef *
@@ -305,6 +307,9 @@ query_of_row(HeapTuple tuple)
 	value = column_datum(tuple, 16, &isnull);
 	query->has_stamp = !isnull;
 	query->state_stamp = isnull ? 0 : DatumGetInt64(value);
+	query->trigger_count = column_int(tuple, 17);
+	query->trigger_interval = column_int(tuple, 18);
+	query->state_ttl = column_int(tuple, 19);
 	return query;
 }
 

@@ -43,10 +43,11 @@ CREATE FUNCTION stream_engine.create_query(
 	retention interval DEFAULT NULL,
 	paused boolean DEFAULT false,
 	emit_partial boolean DEFAULT false,
-	if_not_exists boolean DEFAULT false)
+	if_not_exists boolean DEFAULT false,
+	state_ttl interval DEFAULT NULL)
 	RETURNS regclass
 	LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'se_create_query';
-COMMENT ON FUNCTION stream_engine.create_query(text, text, text, interval, interval, text, bigint, interval, interval, text, regclass, interval, boolean, boolean, boolean)
+COMMENT ON FUNCTION stream_engine.create_query(text, text, text, interval, interval, text, bigint, interval, interval, text, regclass, interval, boolean, boolean, boolean, interval)
 	IS 'run a windowed aggregation continuously: makes the result table <name> and the views <name>_live and <name>_batch';
 
 CREATE FUNCTION stream_engine.validate_query(

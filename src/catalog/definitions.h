@@ -49,6 +49,9 @@ typedef struct SeQueryDef
 	char	   *late;
 	int64		allowed_lateness;	/* microseconds */
 	bool		emit_partial;
+	int64		trigger_count;	/* 0: none */
+	int64		trigger_interval;	/* microseconds, 0: none */
+	int64		state_ttl;		/* microseconds, 0: none */
 	char	   *start;
 	List	   *settings;		/* of char *: name=value */
 	/* progress */

@@ -44,7 +44,7 @@ enum
 {
 	ARG_NAME, ARG_QUERY, ARG_EMIT, ARG_EMIT_INTERVAL, ARG_ALLOWED_LATENESS, ARG_LATE,
 	ARG_TRIGGER_COUNT, ARG_TRIGGER_INTERVAL, ARG_CORRECTION_HORIZON, ARG_START, ARG_INTO,
-	ARG_RETENTION, ARG_PAUSED, ARG_EMIT_PARTIAL, ARG_IF_NOT_EXISTS
+	ARG_RETENTION, ARG_PAUSED, ARG_EMIT_PARTIAL, ARG_IF_NOT_EXISTS, ARG_STATE_TTL
 };
 
 static void
@@ -91,11 +91,67 @@ check_arguments(FunctionCallInfo fcinfo)
 			   "allowed_lateness", NULL);
 	}
 	refuse(!PG_ARGISNULL(ARG_EMIT_INTERVAL), "emit_interval", NULL);
-	refuse(!PG_ARGISNULL(ARG_TRIGGER_COUNT), "trigger_count", NULL);
-	refuse(!PG_ARGISNULL(ARG_TRIGGER_INTERVAL), "trigger_interval", NULL);
 	refuse(!PG_ARGISNULL(ARG_CORRECTION_HORIZON), "correction_horizon", NULL);
 	refuse(!PG_ARGISNULL(ARG_INTO), "into_table", NULL);
 	refuse(!PG_ARGISNULL(ARG_RETENTION), "retention", NULL);
+}
+
+static void
+check_positive(FunctionCallInfo fcinfo, int arg, const char *name)
+{
+	Interval   *value;
+
+	if (PG_ARGISNULL(arg))
+		return;
+	value = PG_GETARG_INTERVAL_P(arg);
+	if (value->month != 0 || value->day * USECS_PER_DAY + value->time <= 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("argument \"%s\" must be a positive interval without months", name)));
+}
+
+/* A query without a window needs a trigger, and only such a query has one. */
+static void
+check_triggers(FunctionCallInfo fcinfo, const SeQueryPlan *plan)
+{
+	bool		given = !PG_ARGISNULL(ARG_TRIGGER_COUNT) || !PG_ARGISNULL(ARG_TRIGGER_INTERVAL);
+
+	if (plan->window.kind == SE_WINDOW_GLOBAL && !given)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("a query without a window never emits anything by itself"),
+				 errhint("Give trigger_count or trigger_interval, or group by a window such as tumble().")));
+	if (plan->window.kind != SE_WINDOW_GLOBAL && (given || !PG_ARGISNULL(ARG_STATE_TTL)))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("trigger_count, trigger_interval and state_ttl are for queries without a window")));
+	if (!PG_ARGISNULL(ARG_TRIGGER_COUNT) && PG_GETARG_INT64(ARG_TRIGGER_COUNT) <= 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("argument \"trigger_count\" must be positive")));
+	check_positive(fcinfo, ARG_TRIGGER_INTERVAL, "trigger_interval");
+	check_positive(fcinfo, ARG_STATE_TTL, "state_ttl");
+}
+
+static void
+store_triggers(FunctionCallInfo fcinfo, int32 query)
+{
+	SeCatalogScope scope;
+	Oid			types[4] = {INT4OID, INT8OID, INTERVALOID, INTERVALOID};
+	Datum		values[4];
+	char		nulls[] = "    ";
+
+	values[0] = Int32GetDatum(query);
+	values[1] = PG_GETARG_DATUM(ARG_TRIGGER_COUNT);
+	values[2] = PG_GETARG_DATUM(ARG_TRIGGER_INTERVAL);
+	values[3] = PG_GETARG_DATUM(ARG_STATE_TTL);
+	nulls[1] = PG_ARGISNULL(ARG_TRIGGER_COUNT) ? 'n' : ' ';
+	nulls[2] = PG_ARGISNULL(ARG_TRIGGER_INTERVAL) ? 'n' : ' ';
+	nulls[3] = PG_ARGISNULL(ARG_STATE_TTL) ? 'n' : ' ';
+	se_catalog_begin(&scope);
+	se_spi("UPDATE stream_engine.query SET trigger_count = $2, trigger_interval = $3,"
+		   " state_ttl = $4 WHERE id = $1", 4, types, values, nulls, SPI_OK_UPDATE);
+	se_catalog_end(&scope);
 }
 
 /* "name type collate" of each output column, and their names alone. */
@@ -135,8 +191,10 @@ typedef struct QueryRelations
 	Oid			live_oid;
 } QueryRelations;
 
+/* "shows_open": the result table holds rows of open windows as well. */
 static void
-create_relations(QueryRelations *relations, const SeQueryPlan *plan, const char *batch_sql)
+create_relations(QueryRelations *relations, const SeQueryPlan *plan, const char *batch_sql,
+				 bool shows_open)
 {
 	StringInfoData definitions;
 	StringInfoData names;
@@ -168,10 +226,11 @@ create_relations(QueryRelations *relations, const SeQueryPlan *plan, const char 
 							" window_end timestamp with time zone%s) SERVER stream_engine_state",
 							se_quote_name(relations->open), definitions.data));
 	se_run_utility(psprintf("CREATE VIEW %s WITH (security_invoker = true) AS"
-							" SELECT window_start, window_end%s, is_final, revision, emitted_at FROM %s"
+							" SELECT window_start, window_end%s, is_final, revision, emitted_at FROM %s%s"
 							" UNION ALL"
 							" SELECT window_start, window_end%s, false, 0, NULL::timestamp with time zone FROM %s",
-							se_quote_name(relations->live), names.data, shown, names.data,
+							se_quote_name(relations->live), names.data, shown,
+							shows_open ? " WHERE is_final" : "", names.data,
 							se_quote_name(relations->open)));
 	comment("TABLE", relations->result, "closed windows of a stream_engine query");
 	comment("VIEW", relations->batch, psprintf("the query of %s, run as a batch over the topic", shown));
@@ -292,6 +351,7 @@ se_create_query(PG_FUNCTION_ARGS)
 
 	query = se_query_parse(text_to_cstring(PG_GETARG_TEXT_PP(ARG_QUERY)), &pstate);
 	plan = se_query_compile(query, pstate, se_stream_lookup, 0);
+	check_triggers(fcinfo, plan);
 	batch_sql = se_query_batch_sql(query);
 
 	stream = se_stream_by_relation(plan->stream);
@@ -311,10 +371,11 @@ se_create_query(PG_FUNCTION_ARGS)
 
 	npositions = se_resolve_start(stream, start, RESOLVE_TIMEOUT_MS, &positions, &complete,
 								  &nrecords);
-	create_relations(&relations, plan, batch_sql);
+	create_relations(&relations, plan, batch_sql, plan->window.kind == SE_WINDOW_GLOBAL);
 	query_id = insert_query(fcinfo, &relations, stream, start);
 	reader = se_reader_create(stream->id, false, start, positions, complete, npositions);
 	insert_progress(query_id, reader);
+	store_triggers(fcinfo, query_id);
 	se_wake_at_commit();
 
 	if (strcmp(start, "earliest") == 0)

@@ -41,6 +41,9 @@ CREATE TABLE stream_engine.query (
 	allowed_lateness interval NOT NULL DEFAULT '0',
 	late text NOT NULL DEFAULT 'store' CHECK (late IN ('store', 'drop')),
 	emit_partial boolean NOT NULL DEFAULT false,
+	trigger_count bigint CHECK (trigger_count > 0),
+	trigger_interval interval,
+	state_ttl interval,
 	start text NOT NULL,
 	settings text[] NOT NULL,
 	state text NOT NULL DEFAULT 'running' CHECK (state IN ('running', 'paused', 'error')),
@@ -70,6 +73,19 @@ CREATE TABLE stream_engine.late_event (
 	PRIMARY KEY (query, partition, "offset")
 );
 COMMENT ON TABLE stream_engine.late_event IS 'records that came after their windows had closed: all of them, or (partly) some while others took the record';
+
+CREATE TABLE stream_engine.failed_record (
+	query integer NOT NULL REFERENCES stream_engine.query ON DELETE CASCADE,
+	partition integer NOT NULL,
+	"offset" bigint NOT NULL,
+	kafka_timestamp timestamptz,
+	key bytea,
+	payload bytea NOT NULL,
+	message text NOT NULL,
+	seen_at timestamptz NOT NULL,
+	PRIMARY KEY (query, partition, "offset")
+);
+COMMENT ON TABLE stream_engine.failed_record IS 'good records that one query could not take, with the reason';
 
 CREATE TABLE stream_engine.dead_letter (
 	stream integer NOT NULL REFERENCES stream_engine.stream ON DELETE CASCADE,
@@ -194,4 +210,5 @@ SELECT pg_catalog.pg_extension_config_dump('stream_engine.query_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('stream_engine.stream', '');
 SELECT pg_catalog.pg_extension_config_dump('stream_engine.query', '');
 SELECT pg_catalog.pg_extension_config_dump('stream_engine.late_event', '');
+SELECT pg_catalog.pg_extension_config_dump('stream_engine.failed_record', '');
 SELECT pg_catalog.pg_extension_config_dump('stream_engine.dead_letter', '');

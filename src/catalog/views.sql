@@ -149,6 +149,16 @@ CREATE VIEW stream_engine.late_assignments WITH (security_barrier) AS
 COMMENT ON VIEW stream_engine.late_assignments IS 'records that came after some of their windows had closed and were taken by others, with the windows that missed them; owners see their own';
 GRANT SELECT ON stream_engine.late_assignments TO PUBLIC;
 
+CREATE VIEW stream_engine.failed_records WITH (security_barrier) AS
+	SELECT q.result AS query, f.partition, f."offset", f.message,
+		f.kafka_timestamp, f.key, stream_engine.readable(f.payload) AS record, f.payload, f.seen_at
+	FROM stream_engine.failed_record f
+	JOIN stream_engine.query q ON q.id = f.query
+	JOIN pg_catalog.pg_class c ON c.oid = q.batch_view
+	WHERE pg_catalog.pg_has_role(c.relowner, 'USAGE');
+COMMENT ON VIEW stream_engine.failed_records IS 'good records that one query could not take, with the reason; owners see their own';
+GRANT SELECT ON stream_engine.failed_records TO PUBLIC;
+
 CREATE VIEW stream_engine.dead_letters WITH (security_barrier) AS
 	SELECT s.relation AS stream, d.partition, d."offset", d.reason, d.sqlstate, d.message, d.column_name,
 		d.kafka_timestamp, d.key, stream_engine.readable(d.payload) AS record, d.payload, d.seen_at

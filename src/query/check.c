@@ -3,12 +3,10 @@
  *	  What a continuous query may not contain.
  *
  * NOTES
- *	  Three kinds of refusals, by their reason:
+ *	  Two kinds of refusals, by their reason:
  *
  *	  - The shape of the query (se_check_shape): what the incremental evaluation
  *		cannot express: joins, subqueries, ranking.
- *	  - What is evaluated elsewhere than in a batch of records, and is refused
- *		in one place (se_check_supported), kind of window by kind of window.
  *	  - Expressions whose value depends on more than the record
  *		(se_check_expression): a result must be the same when the records are read
  *		again, after a crash or by the batch view.  Volatile functions and clocks
@@ -158,24 +156,6 @@ se_check_shape(Query *query, ParseState *pstate)
 			   clause_location(query->sortClause, query), pstate);
 	if (query->rowMarks != NIL)
 		refuse("FOR UPDATE and FOR SHARE are", NULL, -1, pstate);
-}
-
-/*
- * What can be planned and evaluated, but not be run as a continuous query.
- * "window_location" is that of the window function, "event_time" the column's name,
- * NULL if the stream has none.
- */
-void
-se_check_supported(Query *query, SeWindowKind kind, int window_location,
-				   const char *event_time, ParseState *pstate)
-{
-	if (kind == SE_WINDOW_GLOBAL)
-		ereport(ERROR,
-				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("a continuous query must be grouped by a window"),
-				 event_time == NULL ? 0 :
-				 errhint("Add an expression such as tumble(%s, '5 minutes') to GROUP BY, by itself.",
-						 quote_identifier(event_time))));
 }
 
 /* ---- functions ---- */

@@ -200,11 +200,6 @@ compile_window(Compiler *compiler)
 	SeWindowKind kind;
 	TargetEntry *window = se_window_target(compiler->query, &kind, compiler->pstate);
 
-	se_check_supported(compiler->query, kind,
-					   window ? exprLocation((Node *) window->expr) : -1,
-					   plan->time_column ?
-					   get_attname(plan->stream, plan->time_column, false) : NULL,
-					   compiler->pstate);
 	if (window == NULL)
 	{
 		plan->window.kind = SE_WINDOW_GLOBAL;

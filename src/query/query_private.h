@@ -37,8 +37,6 @@ extern void se_window_clause(FuncExpr *window, SeWindowKind kind, Oid stream,
 
 /* check.c */
 extern void se_check_shape(Query *query, ParseState *pstate);
-extern void se_check_supported(Query *query, SeWindowKind kind, int window_location,
-							   const char *event_time, ParseState *pstate);
 extern void se_check_expression(Node *expr, ParseState *pstate);
 extern void se_check_planned(Node *expr);
 extern bool se_depends_on_timezone(Node *expr, int *location);

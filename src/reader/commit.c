@@ -28,6 +28,7 @@
 #include "utils/timestamp.h"
 
 #include "engine/engine.h"
+#include "global.h"
 #include "reader.h"
 #include "session.h"
 
@@ -251,8 +252,7 @@ after_commit(Reader *reader, TimestampTz watermark, const bool *idle, TimestampT
 	MemoryContextReset(reader->cycle);
 	reader->pending = se_pending_create(reader->cycle);
 	reader->in_cycle = false;
-	reader->dirty = false;
-	reader->commit_wanted = false;
+	reader->dirty = reader->commit_wanted = false;
 	reader->last_commit = now;
 	pg_atomic_write_u64(&se_my_slot->last_commit, (uint64) now);
 	pg_atomic_fetch_add_u64(&se_my_slot->commits, 1);
@@ -320,6 +320,11 @@ se_reader_commit(Reader *reader)
 		if (query->plan->window.kind == SE_WINDOW_SESSION)
 		{
 			se_session_commit(reader, query, watermark, now);
+			continue;
+		}
+		if (query->plan->window.kind == SE_WINDOW_GLOBAL)
+		{
+			se_global_commit(reader, query, watermark, now);
 			continue;
 		}
 		if (query->next_close <= watermark)

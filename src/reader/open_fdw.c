@@ -151,7 +151,8 @@ find_windows(OpenScan *scan)
 		while (se_window_next(&iterator, &window))
 		{
 			if (window.end <= scan->def->closed_through ||
-				(window.start < scan->def->complete_from && !scan->def->emit_partial))
+				(window.start < scan->def->complete_from && !scan->def->emit_partial &&
+				 scan->plan->window.kind != SE_WINDOW_GLOBAL))
 				continue;
 			if (n == capacity)
 				windows = repalloc(windows, sizeof(OpenWindow) * (capacity *= 2));
@@ -307,7 +308,12 @@ next_window(OpenScan *scan)
 	scan->table = se_memtable_create(scan->layout, scan->window_context, 64);
 	scan->position = 0;
 	log = se_state_log_open(false);
-	for (int i = window->first; i < window->last; i++)
+	/* keys of the global window may have been forgotten */
+	if (scan->plan->window.kind == SE_WINDOW_GLOBAL)
+		se_session_load(log, scan->def->id, scan->slices[0].start, scan->slices[0].end,
+						scan->table);
+	for (int i = window->first;
+		 i < window->last && scan->plan->window.kind != SE_WINDOW_GLOBAL; i++)
 		if (scan->slices[i].end <= window->bounds.end)
 			se_state_log_read(log, scan->def->id, scan->slices[i].start, scan->slices[i].end, 0,
 							  PG_UINT32_MAX, merge_chunk, scan->table);
@@ -482,6 +488,8 @@ se_next_window_end(PG_FUNCTION_ARGS)
 			PG_RETURN_NULL();
 		PG_RETURN_TIMESTAMPTZ(scan.slices[0].start + scan.plan->window.gap);
 	}
+	if (scan.plan->window.kind == SE_WINDOW_GLOBAL)
+		PG_RETURN_NULL();
 	find_windows(&scan);
 	if (scan.nwindows == 0)
 		PG_RETURN_NULL();

@@ -22,6 +22,8 @@
 #include "utils/timestamp.h"
 
 #include "engine/engine.h"
+#include "global.h"
+#include "key_size.h"
 #include "reader.h"
 #include "session.h"
 
@@ -70,6 +72,12 @@ se_slice_get(ReaderQuery *query, TimestampTz start, TimestampTz end)
 		slice->first_end = DT_NOEND;
 		slice->last_end = DT_NOBEGIN;
 		slice->last_start = DT_NOBEGIN;
+		if (query->plan->window.kind == SE_WINDOW_GLOBAL)
+		{
+			/* never closes, and is never incomplete */
+			slice->last_end = slice->last_start = DT_NOEND;
+			return slice;
+		}
 		se_window_iterate(&iterator, &query->plan->window, start, end, NULL);
 		while (se_window_next(&iterator, &window))
 		{
@@ -451,6 +459,8 @@ update_slice(ReaderQuery *query, const SeBatch *batch, OpenSlice *slice, const i
 						   &batch->columns[query->plan->time_column - 1], rows, n, groups);
 }
 
+static bool key_is_too_long(Reader *reader, ReaderQuery *query, const SeRecord *record, int row);
+
 /*
  * Add rows[0..n-1], whose keys and arguments have been evaluated, to the
  * groups of their slices, whatever the watermark.
@@ -482,6 +492,8 @@ se_add_rows(Reader *reader, ReaderQuery *query, const SeBatch *batch, const SeRe
 			}
 			slice = se_slice_get(query, start, end);
 		}
+		if (query->long_keys && key_is_too_long(reader, query, &records[row], row))
+			continue;
 		counters->counted++;
 		if (slice->batch_rows++ == 0)
 			touched[ntouched++] = slice;
@@ -516,6 +528,40 @@ set_complete_from(Reader *reader, ReaderQuery *query)
 			query->complete_from = Max(query->complete_from, partition->first_event_time +
 									   reader->stream->options.watermark_delay);
 	}
+}
+
+/* A key that the result table's index cannot hold: the record fails, for this query. */
+static bool
+key_is_too_long(Reader *reader, ReaderQuery *query, const SeRecord *record, int row)
+{
+	if (se_key_fits(query->plan, se_eval_keys(query->eval), row))
+		return false;
+	query->counters[record->partition].failed++;
+	se_pending_failed(reader->pending, query->def->id, record,
+					  "the group key is too long for the index of the result table");
+	return true;
+}
+
+/* Take back rows that were assigned to slices and have such a key. */
+static int
+drop_long_keys(Reader *reader, ReaderQuery *query, const SeRecord *records, int *rows, int n)
+{
+	int			kept = 0;
+
+	for (int i = 0; i < n; i++)
+	{
+		const SeRecord *record = &records[rows[i]];
+
+		if (key_is_too_long(reader, query, record, rows[i]))
+		{
+			query->counters[record->partition].counted--;
+			row_slice[i]->batch_rows--;
+			continue;
+		}
+		row_slice[kept] = row_slice[i];
+		rows[kept++] = rows[i];
+	}
+	return kept;
 }
 
 /* Count the good records that WHERE has not let pass. */
@@ -578,6 +624,8 @@ process_query(Reader *reader, ReaderQuery *query, SeBatch *batch, const SeRecord
 	if (n > 0)
 	{
 		se_eval_rows(query->eval, batch, query_rows, n);
+		if (query->long_keys)
+			n = drop_long_keys(reader, query, records, query_rows, n);
 		if (ntouched == 1)
 			update_slice(query, batch, touched[0], query_rows, n);
 		else
@@ -696,7 +744,12 @@ se_process_batch(Reader *reader, const SeRecord *records, int nrecords)
 		se_staging_insert(reader->staging, batch, good_rows, ngood);
 	for (int i = 0; i < reader->nqueries && ngood > 0; i++)
 		if (reader->queries[i].plan->window.kind != SE_WINDOW_SESSION)
+		{
 			(void) process_query(reader, &reader->queries[i], batch, records, ngood);
+			if (reader->queries[i].plan->window.kind == SE_WINDOW_GLOBAL &&
+				se_global_fires(&reader->queries[i]))
+				reader->commit_wanted = true;
+		}
 
 	PopActiveSnapshot();
 	se_blame.records = NULL;

@@ -38,6 +38,8 @@
 
 #include "compat/compat.h"
 #include "engine/engine.h"
+#include "global.h"
+#include "key_size.h"
 #include "reader.h"
 
 #define CATCH_UP_COMMIT_MS 100
@@ -229,7 +231,9 @@ load_query(Reader *reader, ReaderQuery *query, SeQueryDef *def)
 	query->finish = se_finish_create(query->plan, query->context);
 	se_user_end(&scope);
 	query->layout = se_query_layout(query->plan, query->context);
-	query->session_next_close = DT_NOBEGIN;
+	query->long_keys = se_has_long_keys(query->plan);
+	query->session_next_close = query->last_fired = query->last_expired = DT_NOBEGIN;
+	query->has_changed = query->plan->window.kind == SE_WINDOW_GLOBAL;
 	query->closed_through = reader->def->watermark > def->closed_through ?
 		def->closed_through : reader->def->watermark;
 	query->complete_from = def->complete_from;
@@ -595,14 +599,27 @@ commit_interval(const Reader *reader)
 	return Max(interval, wanted);
 }
 
+/* When the next interval trigger fires; DT_NOEND if none has anything to emit. */
+static TimestampTz
+trigger_due(const Reader *reader)
+{
+	TimestampTz due = DT_NOEND;
+
+	for (int i = 0; i < reader->nqueries; i++)
+		if (reader->queries[i].plan->window.kind == SE_WINDOW_GLOBAL &&
+			hash_get_num_entries(reader->queries[i].slices) > 0)
+			due = Min(due, se_global_due(&reader->queries[i]));
+	return due;
+}
+
 static bool
 commit_due(Reader *reader, TimestampTz now)
 {
-	if (reader->commit_wanted || idleness_due(reader, now))
+	if (reader->commit_wanted || idleness_due(reader, now) || trigger_due(reader) <= now)
 		return true;
 	if (!reader->dirty)
 		return false;
-	if (reader->pause_wanted ||
+	if (reader->pause_wanted || reader->commit_wanted ||
 		now - Max(reader->last_commit, reader->cycle_began) >= commit_interval(reader))
 		return true;
 	if (cycle_memory(reader) > CYCLE_MEMORY)
@@ -767,6 +784,7 @@ next_timeout(const Reader *reader, TimestampTz now, int poll_ms)
 		deadline = Min(deadline, Max(reader->last_commit, reader->cycle_began) +
 					   commit_interval(reader));
 	deadline = Min(deadline, se_partitions_next_idle(reader));
+	deadline = Min(deadline, trigger_due(reader));
 	if (poll_ms > 0)
 		deadline = Min(deadline, now + (int64) poll_ms * 1000);
 	if (deadline <= now)

@@ -109,12 +109,18 @@ typedef struct ReaderQuery
 	SeQueryFinish *finish;
 	MemoryContext context;
 	HTAB	   *slices;			/* of OpenSlice */
+	bool		long_keys;		/* keys may be too long for the index */
 	OpenSlice  *last_slice;		/* of the row before */
 	TimestampTz session_next_close;
 	TimestampTz next_close;		/* earliest end of an open window, or DT_NOEND */
 	TimestampTz closed_through; /* committed */
 	TimestampTz complete_from;
 	List	   *spare;			/* emptied memtables */
+	/* global windows: keys changed since the interval trigger fired */
+	SeMemtable *changed;
+	bool		has_changed;
+	TimestampTz last_fired;		/* DT_NOBEGIN: not since the start */
+	TimestampTz last_expired;	/* watermark of the last look for expired keys */
 	int64		expected_groups;	/* of a slice's memtable */
 	QueryCounters *counters;	/* [partition] */
 	/* deltas of query_progress */
@@ -151,7 +157,7 @@ typedef struct Reader
 
 	bool		in_cycle;		/* a transaction is open */
 	bool		dirty;			/* the cycle has something to commit */
-	bool		commit_wanted;	/* dirty or not, soon */
+	bool		commit_wanted;	/* at once, dirty or not */
 	TimestampTz cycle_began;
 	TimestampTz last_commit;
 	uint64		commit_bytes;	/* appended to the state log by the last commit */

@@ -108,7 +108,9 @@ find_input(VerifyInput *input, Oid relid)
 	n = select_in_snapshot("SELECT l.partition, l.\"offset\" FROM stream_engine.late_event l WHERE l.query = $1 AND NOT l.partly"
 						   " UNION SELECT d.partition, d.\"offset\" FROM stream_engine.dead_letter d"
 						   " JOIN stream_engine.query q ON q.stream = d.stream"
-						   " WHERE q.id = $1 AND d.reason <> 'bad' ORDER BY 1, 2",
+						   " WHERE q.id = $1 AND d.reason <> 'bad'"
+						   " UNION SELECT f.partition, f.\"offset\" FROM stream_engine.failed_record f"
+						   " WHERE f.query = $1 ORDER BY 1, 2",
 						   Int32GetDatum(id), INT4OID);
 	excluded = MemoryContextAllocHuge(context, sizeof(SeScanExclusion) * Max(n, 1));
 	for (uint64 i = 0; i < n; i++)

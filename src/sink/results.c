@@ -373,10 +373,11 @@ prepare_upsert(SeResultSink *sink, bool always)
 		appendStringInfoString(&sql, " WHERE ROW(");
 		for (int i = 2; i <= is_final; i++)
 			appendStringInfo(&sql, "%sr.%s", i > 2 ? ", " : "", column_name(sink, i));
-		appendStringInfoString(&sql, ") OPERATOR(pg_catalog.*<>) ROW(");
+		/* without the casts the rows would be compared column by column */
+		appendStringInfoString(&sql, ")::record OPERATOR(pg_catalog.*<>) ROW(");
 		for (int i = 2; i <= is_final; i++)
 			appendStringInfo(&sql, "%sexcluded.%s", i > 2 ? ", " : "", column_name(sink, i));
-		appendStringInfoChar(&sql, ')');
+		appendStringInfoString(&sql, ")::record");
 	}
 	return prepare(sink, sql.data, sink->ncolumns, types);
 }

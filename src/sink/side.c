@@ -151,6 +151,17 @@ se_pending_partly_late(SePending *pending, int32 query, const SeRecord *record,
 }
 
 void
+se_pending_failed(SePending *pending, int32 query, const SeRecord *record, const char *message)
+{
+	MemoryContext old = MemoryContextSwitchTo(pending->context);
+	PendingRow *row = add_row(pending, record);
+
+	row->query = query;
+	row->message = pstrdup(message);
+	MemoryContextSwitchTo(old);
+}
+
+void
 se_pending_dead(SePending *pending, const SeRecord *record, const char *reason, int sqlstate,
 				const char *message, const char *column)
 {
@@ -232,6 +243,7 @@ se_pending_write(SePending *pending, int32 stream, TimestampTz now)
 {
 	SPIPlanPtr	late = NULL;
 	SPIPlanPtr	dead = NULL;
+	SPIPlanPtr	failed = NULL;
 	ListCell   *cell;
 
 	list_sort(pending->rows, compare_rows);
@@ -242,7 +254,20 @@ se_pending_write(SePending *pending, int32 stream, TimestampTz now)
 		char		nulls[] = "           ";
 
 		set_common(row, now, values, nulls);
-		if (row->query != 0)
+		if (row->query != 0 && row->message != NULL)
+		{
+			Oid			types[] = {INT4OID, INT4OID, INT8OID, TIMESTAMPTZOID, BYTEAOID, BYTEAOID,
+			TIMESTAMPTZOID, TEXTOID};
+
+			if (failed == NULL)
+				failed = prepare("INSERT INTO stream_engine.failed_record (query, partition, \"offset\","
+								 " kafka_timestamp, key, payload, seen_at, message)"
+								 " VALUES ($1, $2, $3, $4, $5, $6, $7, $8)", lengthof(types), types);
+			values[0] = Int32GetDatum(row->query);
+			values[7] = CStringGetTextDatum(row->message);
+			execute(failed, values, nulls);
+		}
+		else if (row->query != 0)
 		{
 			Oid			types[] = {INT4OID, INT4OID, INT8OID, TIMESTAMPTZOID, BYTEAOID, BYTEAOID,
 			TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TSTZRANGEARRAYOID, BOOLOID};

@@ -31,6 +31,10 @@ extern void se_pending_partly_late(SePending *pending, int32 query, const SeReco
 								   TimestampTz event_time, TimestampTz watermark,
 								   const SeWindowBounds *windows, int nwindows);
 
+/* A record that one query cannot take. */
+extern void se_pending_failed(SePending *pending, int32 query, const SeRecord *record,
+							  const char *message);
+
 /* reason: 'bad', 'future' or 'skipped'; column may be NULL. */
 extern void se_pending_dead(SePending *pending, const SeRecord *record, const char *reason,
 							int sqlstate, const char *message, const char *column);

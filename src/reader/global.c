@@ -1,0 +1,308 @@
+/*
+ * global.c
+ *	  The global window: running totals of each key, emitted by triggers.
+ *
+ * NOTES
+ *	  There is one slice, without bounds, and its groups are never closed: a row
+ *	  of the result table shows a key's totals as of its last firing.  The count
+ *	  trigger fires for a key in the commit in which the number of its rows passes
+ *	  a multiple, and asks for that commit at once; the interval trigger fires for
+ *	  all keys that have changed since it fired last.
+ *
+ *	  The totals as committed are kept in memory (OpenSlice.base), for a firing
+ *	  wants single groups of them.  The log has the runs, and is rewritten from
+ *	  memory when it has grown to several times the groups.  Which keys have
+ *	  changed since the last firing is not logged: after a restart all are taken
+ *	  for changed, and rows that would stay the same are left alone.
+ *
+ *	  With a time to live a key is forgotten when the watermark has passed its
+ *	  last event time by it; its result row stays.
+ */
+#include "postgres.h"
+
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#include "emit.h"
+#include "engine/engine.h"
+#include "global.h"
+#include "session.h"
+
+#define FOLD_RUNS 16
+#define FOLD_ENTRIES_PER_GROUP 4
+#define FOLD_MIN_ENTRIES 4000
+
+/* Hidden aggregates, behind the query's own: see layout.c. */
+static int64
+rows_of(ReaderQuery *query, SeMemtable *table, SeGroup *group)
+{
+	bool		isnull;
+
+	return DatumGetInt64(se_group_result(table, group, query->plan->naggs, &isnull));
+}
+
+static TimestampTz
+last_of(ReaderQuery *query, SeMemtable *table, SeGroup *group)
+{
+	bool		isnull;
+
+	return DatumGetTimestampTz(se_group_result(table, group, query->plan->naggs + 1, &isnull));
+}
+
+static OpenSlice *
+the_slice(ReaderQuery *query)
+{
+	TimestampTz key[2] = {DT_NOBEGIN, DT_NOEND};
+
+	return hash_search(query->slices, key, HASH_FIND, NULL);
+}
+
+static SeMemtable *
+the_base(ReaderQuery *query, OpenSlice *slice)
+{
+	if (slice->base == NULL)
+	{
+		slice->base = se_memtable_create(query->layout, query->context, Max(slice->largest, 64));
+		if (slice->nruns > 0)
+		{
+			SeStateLog *log = se_state_log_open(false);
+
+			se_session_load(log, query->def->id, slice->start, slice->end, slice->base);
+			se_state_log_close(log);
+		}
+	}
+	return slice->base;
+}
+
+/* Whether "group", of the running cycle, takes its key's rows past a multiple. */
+static bool
+count_fires(ReaderQuery *query, SeMemtable *base, SeMemtable *table, SeGroup *group)
+{
+	int64		every = query->def->trigger_count;
+	SeGroup    *known = se_memtable_get(base, group);
+	int64		before = known ? rows_of(query, base, known) : 0;
+
+	return (before + rows_of(query, table, group)) / every > before / every;
+}
+
+bool
+se_global_fires(ReaderQuery *query)
+{
+	OpenSlice  *slice = the_slice(query);
+	SeMemtable *base;
+	SeGroup    *group;
+	int64		position = 0;
+
+	if (query->def->trigger_count <= 0 || slice == NULL || slice->table == NULL)
+		return false;
+	base = the_base(query, slice);
+	while ((group = se_memtable_next(slice->table, &position)) != NULL)
+		if (count_fires(query, base, slice->table, group))
+			return true;
+	return false;
+}
+
+TimestampTz
+se_global_due(const ReaderQuery *query)
+{
+	if (query->def->trigger_interval <= 0 || !query->has_changed)
+		return DT_NOEND;
+	if (query->last_fired == DT_NOBEGIN)
+		return DT_NOBEGIN;
+	return query->last_fired + query->def->trigger_interval;
+}
+
+/* ---- commit ---- */
+
+typedef struct GlobalCommit
+{
+	Reader	   *reader;
+	ReaderQuery *query;
+	OpenSlice  *slice;
+	SeStateLog *log;
+	int64		seq;
+} GlobalCommit;
+
+static void
+append_run(void *arg, const char *bytes, Size size, uint32 hash_low, uint32 hash_high, int ngroups)
+{
+	GlobalCommit *commit = arg;
+
+	se_state_log_append(commit->log, commit->query->def->id, commit->slice->start,
+						commit->slice->end, commit->seq, hash_low, hash_high, ngroups, bytes, size);
+}
+
+static void
+append_tombstones(void *arg, const char *bytes, Size size, uint32 hash_low, uint32 hash_high,
+				  int ngroups)
+{
+	GlobalCommit *commit = arg;
+
+	se_state_log_append_tombstones(commit->log, commit->query->def->id, commit->slice->start,
+								   commit->slice->end, commit->seq + 1, hash_low, hash_high,
+								   ngroups, bytes, size);
+}
+
+static void
+merge_run(void *arg, const char *bytes, Size size, uint32 hash_low, uint32 hash_high, int ngroups)
+{
+	se_memtable_merge(arg, bytes, size, 0, PG_UINT32_MAX);
+}
+
+/* Keys of the cycle whose trigger fires now; the others are noted as changed. */
+static SeMemtable *
+firing_keys(GlobalCommit *commit, SeMemtable *base, bool interval_fires)
+{
+	ReaderQuery *query = commit->query;
+	SeMemtable *table = commit->slice->table;
+	SeMemtable *firing = se_memtable_create(query->layout, commit->reader->cycle, 64);
+	SeGroup    *group;
+	int64		position = 0;
+
+	if (table != NULL)
+		while ((group = se_memtable_next(table, &position)) != NULL)
+		{
+			if (query->def->trigger_count > 0 && count_fires(query, base, table, group))
+				(void) se_memtable_add_key(firing, group);
+			if (query->def->trigger_interval > 0)
+			{
+				if (query->changed == NULL)
+					query->changed = se_memtable_create(query->layout, query->context, 64);
+				(void) se_memtable_add_key(query->changed, group);
+				query->has_changed = true;
+			}
+		}
+	if (interval_fires && query->changed != NULL)
+	{
+		position = 0;
+		while ((group = se_memtable_next(query->changed, &position)) != NULL)
+			(void) se_memtable_add_key(firing, group);
+		se_memtable_reset(query->changed);
+	}
+	return firing;
+}
+
+static void
+emit_keys(GlobalCommit *commit, SeMemtable *base, SeMemtable *firing, bool all, TimestampTz now)
+{
+	ReaderQuery *query = commit->query;
+	SeMemtable *keys = all ? base : firing;
+	SeEmission *emission;
+	SeUserScope scope;
+	SeGroup    *group;
+	int64		position = 0;
+
+	if (se_memtable_ngroups(keys) == 0)
+		return;
+	se_user_begin(&scope, query->def->owner, query->def->settings);
+	SE_FAILPOINT("emit.begin");
+	emission = se_emission_begin(query, now, commit->reader->cycle);
+	while ((group = se_memtable_next(keys, &position)) != NULL)
+	{
+		SeGroup    *total = all ? group : se_memtable_get(base, group);
+
+		if (total != NULL)
+			se_emission_replace(emission, base, total, DT_NOBEGIN, DT_NOEND, false);
+	}
+	se_emission_end(emission);
+	SE_FAILPOINT("emit.end");
+	se_user_end(&scope);
+}
+
+/* Forget keys that the watermark has left behind. */
+static void
+expire_keys(GlobalCommit *commit, SeMemtable *base, TimestampTz watermark, TimestampTz now)
+{
+	ReaderQuery *query = commit->query;
+	SeMemtable *dead = NULL;
+	SeGroup    *group;
+	int64		position = 0;
+
+	/* a look at all keys, four times in the time to live */
+	if (query->def->state_ttl <= 0 || watermark == DT_NOBEGIN ||
+		(query->last_expired != DT_NOBEGIN &&
+		 watermark - query->last_expired < query->def->state_ttl / 4))
+		return;
+	query->last_expired = watermark;
+	while ((group = se_memtable_next(base, &position)) != NULL)
+	{
+		if (last_of(query, base, group) + query->def->state_ttl > watermark)
+			continue;
+		if (dead == NULL)
+			dead = se_memtable_create(query->layout, commit->reader->cycle, 64);
+		(void) se_memtable_add_key(dead, group);
+		se_memtable_remove(base, group);
+	}
+	if (dead != NULL)
+	{
+		se_memtable_flush(dead, SE_CHUNK_SIZE, append_tombstones, commit);
+		commit->slice->nruns++;
+		commit->slice->entries += se_memtable_ngroups(dead);
+		se_memtable_free(dead);
+	}
+}
+
+/* Log what the cycle has added; or all totals anew. */
+static void
+log_groups(GlobalCommit *commit, SeMemtable *base)
+{
+	OpenSlice  *slice = commit->slice;
+	int64		groups = se_memtable_ngroups(base);
+
+	if (slice->nruns >= FOLD_RUNS &&
+		slice->entries > Max(groups * FOLD_ENTRIES_PER_GROUP, FOLD_MIN_ENTRIES))
+	{
+		/* what is appended in this transaction is not seen by the delete */
+		se_state_log_delete(commit->log, commit->query->def->id, slice->start, slice->end);
+		se_memtable_flush(base, SE_CHUNK_SIZE, append_run, commit);
+		slice->nruns = 1;
+		slice->entries = groups;
+	}
+	else if (slice->table != NULL && se_memtable_ngroups(slice->table) > 0)
+	{
+		se_memtable_flush(slice->table, SE_CHUNK_SIZE, append_run, commit);
+		slice->nruns++;
+		slice->entries += se_memtable_ngroups(slice->table);
+	}
+	slice->largest = Max(slice->largest, groups);
+}
+
+void
+se_global_commit(Reader *reader, ReaderQuery *query, TimestampTz watermark, TimestampTz now)
+{
+	MemoryContext old = MemoryContextSwitchTo(reader->cycle);
+	GlobalCommit commit = {reader, query, the_slice(query), NULL, (reader->def->seq + 1) * 2};
+	bool		interval_fires = query->def->trigger_interval > 0 &&
+		(query->last_fired == DT_NOBEGIN ||
+		 now >= query->last_fired + query->def->trigger_interval);
+	SeMemtable *base;
+	SeMemtable *firing;
+
+	if (commit.slice == NULL)
+	{
+		MemoryContextSwitchTo(old);
+		return;
+	}
+	se_blame.query = query;
+	commit.log = se_state_log_open(true);
+	base = the_base(query, commit.slice);
+	firing = firing_keys(&commit, base, interval_fires);
+	if (commit.slice->table != NULL)
+		se_memtable_flush(commit.slice->table, SE_CHUNK_SIZE, merge_run, base);
+	/* after a restart it is not known what has changed */
+	emit_keys(&commit, base, firing, interval_fires && query->last_fired == DT_NOBEGIN, now);
+	if (interval_fires)
+	{
+		query->last_fired = now;
+		query->has_changed = false;
+	}
+	log_groups(&commit, base);
+	expire_keys(&commit, base, watermark, now);
+	if (commit.slice->table != NULL)
+		se_memtable_free(commit.slice->table);
+	commit.slice->table = NULL;
+	se_memtable_free(firing);
+	se_state_log_close(commit.log);
+	se_blame.query = NULL;
+	MemoryContextSwitchTo(old);
+}

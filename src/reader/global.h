@@ -1,0 +1,23 @@
+/*
+ * global.h
+ *	  The global window: running totals of each key, emitted by triggers.
+ */
+#ifndef SE_GLOBAL_H
+#define SE_GLOBAL_H
+
+#include "reader.h"
+
+/* After rows were added: whether a count trigger wants a commit at once. */
+extern bool se_global_fires(ReaderQuery *query);
+
+/* When the interval trigger wants a commit; DT_NOEND if it does not. */
+extern TimestampTz se_global_due(const ReaderQuery *query);
+
+/*
+ * In the commit: emit the keys whose trigger fires, log what is new.  Takes the
+ * place of se_close_windows and se_flush_slices.
+ */
+extern void se_global_commit(Reader *reader, ReaderQuery *query, TimestampTz watermark,
+							 TimestampTz now);
+
+#endif							/* SE_GLOBAL_H */
