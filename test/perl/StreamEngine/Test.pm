@@ -30,7 +30,7 @@ use Test::More;
 use Time::HiRes qw(usleep);
 
 our @EXPORT = qw(
-  new_node wait_for wait_for_log log_position log_since report_state
+  new_node wait_for wait_until wait_for_log log_position log_since report_state
   engine_processes wait_for_processes kill9_worker kill9_server server_pids
   broker mockd tools_dir long_run
 );
@@ -170,6 +170,16 @@ sub wait_for
 		$query, $options{expected} // 't');
 	report_state($node, $options{dbname});
 	croak "waited in vain for: $query";
+}
+
+# wait_until(NODE, CONDITION, WHAT): until a function returns true.
+sub wait_until
+{
+	my ($node, $condition, $what) = @_;
+
+	return if _poll($condition);
+	report_state($node);
+	croak "waited in vain until $what";
 }
 
 # log_position(NODE): where the server's log ends.
