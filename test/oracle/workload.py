@@ -358,6 +358,12 @@ def outcome(query, verdict):
             {g: (simulator.row_of(query, s.rows), s.final is not None) for g, s in verdict.groups.items()})
 
 
+def say(text):
+    """Lines in one piece: others write to the same pipe."""
+    sys.stdout.flush()
+    os.write(1, (text + "\n").encode())
+
+
 def run_one(kind, seed, arguments):
     begin = time.monotonic()
     kills, keep = arguments.kills, arguments.keep
@@ -374,16 +380,16 @@ def run_one(kind, seed, arguments):
                 f"  delay {workload.delay} us, idle_timeout {workload.idle_timeout} us, partitions {workload.partitions}"]
         text += [f"  {q.name}: {q.sql} {q.options}" for q in workload.queries]
         text += ["  " + d.replace("\n", "\n  ") for d in sorted(run.differences, key=len)[:SHOWN]]
-        print("\n".join(text), flush=True)
+        say("\n".join(text))
     else:
         records = sum(len(r) for r in workload.records.values())
-        print(f"ok {name}: {len(workload.queries)} queries, {workload.partitions} partitions, {records} records, "
-              f"{time.monotonic() - begin:.1f} s", flush=True)
+        say(f"ok {name}: {len(workload.queries)} queries, {workload.partitions} partitions, {records} records, "
+            f"{time.monotonic() - begin:.1f} s")
     if not (failed and keep):
         try:
             run.drop()
         except Failure as error:
-            print(f"FAILED {name}: {error}", flush=True)
+            say(f"FAILED {name}: {error}")
             failed = True
     return not failed
 
