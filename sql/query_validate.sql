@@ -19,7 +19,7 @@ CREATE FOREIGN TABLE orders (
 	document jsonb, transaction xid, event_time timestamptz, shipped timestamptz, local timestamp
 ) SERVER query_validate_server OPTIONS (topic 'orders', event_time 'event_time');
 CREATE FOREIGN TABLE clockwork (category text)
-	SERVER query_validate_server OPTIONS (topic 'orders', event_time 'processing_time');
+	SERVER query_validate_server OPTIONS (topic 'orders');
 
 CREATE FUNCTION sqlstate_of(query text) RETURNS text LANGUAGE plpgsql AS $$
 BEGIN

@@ -133,8 +133,11 @@ SELECT idle_put(1, '12:00');
 CALL stream_engine.wait('idle_counts');
 SELECT commits - :idle_commits AS commits FROM stream_engine.stat_queries WHERE query = 'idle_nothing_counts'::regclass;
 
--- sessions, too
+-- all windows of hop and sessions, too
+SELECT stream_engine.create_query('idle_hops', 'SELECT count(*) AS n FROM idle_nothing GROUP BY hop(t, size => ''2 minutes'', every => ''1 minute'')');
 SELECT stream_engine.create_query('idle_sessions', 'SELECT count(*) AS n FROM idle_nothing GROUP BY session(t, gap => ''40 seconds'')');
+CALL idle_until('(SELECT max(window_end) = ''2026-01-01 10:04+00'' FROM idle_hops)');
+SELECT window_start, window_end, n FROM idle_hops ORDER BY 1;
 CALL idle_until('(SELECT max(window_end) = ''2026-01-01 10:02:40+00'' FROM idle_sessions)');
 SELECT window_start, window_end, n FROM idle_sessions ORDER BY 1;
 SELECT query::text, watermark FROM stream_engine.stat_queries WHERE stream = 'idle_nothing'::regclass ORDER BY 1;

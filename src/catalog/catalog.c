@@ -186,8 +186,19 @@ event_time_column(Oid relid, const char *event_time)
 {
 	AttrNumber	attnum;
 
-	if (event_time == NULL || strcmp(event_time, "processing_time") == 0)
+	if (event_time == NULL)
 		return 0;
+	if (strcmp(event_time, "processing_time") == 0)
+	{
+		attnum = get_attnum(relid, "_processing_time");
+		if (attnum <= 0)
+			ereport(ERROR,
+					(errcode(ERRCODE_UNDEFINED_COLUMN),
+					 errmsg("stream \"%s\" has processing time, but no column \"_processing_time\"",
+							get_rel_name(relid)),
+					 errhint("Add it: ALTER FOREIGN TABLE ... ADD COLUMN _processing_time timestamptz.")));
+		return attnum;
+	}
 	attnum = get_attnum(relid, event_time);
 	if (attnum <= 0)
 		ereport(ERROR,

@@ -27,7 +27,7 @@ CREATE FUNCTION stream_engine.create_stream(
 	RETURNS regclass
 	LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'se_create_stream';
 COMMENT ON FUNCTION stream_engine.create_stream(text, name, text, text, name, interval, text, text[], interval, interval, interval, text, text, integer, interval, integer, jsonb, boolean)
-	IS 'define a stream over a topic: writes a foreign table, its staging and its reader; event_time is a column, NULL or ''_timestamp'' for Kafka''s own time';
+	IS 'define a stream over a topic: writes a foreign table, its staging and its reader; event_time is a column, NULL or ''_timestamp'' for Kafka''s own time, or ''processing_time'': the moment a record is read, the watermark being the clock';
 
 CREATE FUNCTION stream_engine.create_query(
 	name text, query text,

@@ -173,6 +173,7 @@ static const struct
 	{"partition", "integer"},
 	{"offset", "bigint"},
 	{"timestamp", "timestamp with time zone"},
+	{"processing_time", "timestamp with time zone"},
 	{"key", "bytea"},
 	{"headers", "jsonb"},
 	{"topic", "text"}
@@ -234,7 +235,7 @@ se_translate_columns(const char *columns, List *include)
 			ereport(ERROR,
 					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 					 errmsg("there is no metadata column \"%s\"", wanted),
-					 errhint("The choice is partition, offset, timestamp, key, headers and topic.")));
+					 errhint("The choice is partition, offset, timestamp, processing_time, key, headers and topic.")));
 		foreach(other, names)
 			if (strcmp(lfirst(other), name) == 0)
 				declared = true;

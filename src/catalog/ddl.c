@@ -212,6 +212,12 @@ se_resolve_start(const SeStream *stream, const char *start, int timeout_ms,
 	return npartitions;
 }
 
+TimestampTz
+se_stream_complete_from(const SeStream *stream)
+{
+	return stream->options.processing_time ? GetCurrentTimestamp() : DT_NOBEGIN;
+}
+
 int32
 se_reader_create(int32 stream, bool head, const char *start, const SePosition *positions,
 				 const bool *complete, int npositions)

@@ -48,6 +48,12 @@ extern char *se_check_start(const char *start);
 extern int	se_resolve_start(const SeStream *stream, const char *start, int timeout_ms,
 							 SePosition **positions, bool **complete, int64 *nrecords);
 
+/*
+ * From when on the windows of a query that starts now are complete, as far as
+ * that is known before a record has been read: with processing time from now on.
+ */
+extern TimestampTz se_stream_complete_from(const SeStream *stream);
+
 /* Insert a reader of a stream; positions may be NULL (resolved by its worker). */
 extern int32 se_reader_create(int32 stream, bool head, const char *start,
 							  const SePosition *positions, const bool *complete, int npositions);

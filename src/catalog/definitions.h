@@ -31,7 +31,7 @@ typedef struct SeStream
 	Oid			serverid;
 	char	   *state;
 	bool		at_home;		/* false in a restored or copied database */
-	AttrNumber	event_time;		/* 0: processing time */
+	AttrNumber	event_time;		/* 0: the table does not say */
 	SeStreamOptions options;
 } SeStream;
 

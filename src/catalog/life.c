@@ -212,14 +212,15 @@ settle(SeStream *stream, const char *start)
 	}
 	for (int i = 0; i < nqueries; i++)
 	{
-		Oid			ptypes[2] = {INT4OID, INT4OID};
-		Datum		pvalues[2];
+		Oid			ptypes[3] = {INT4OID, INT4OID, TIMESTAMPTZOID};
+		Datum		pvalues[3];
 
 		pvalues[0] = Int32GetDatum(queries[i]);
 		pvalues[1] = Int32GetDatum(se_reader_create(stream->id, false, start, positions, complete,
 													npositions));
-		se_spi("INSERT INTO stream_engine.query_progress (query, reader) VALUES ($1, $2)",
-			   2, ptypes, pvalues, NULL, SPI_OK_INSERT);
+		pvalues[2] = TimestampTzGetDatum(se_stream_complete_from(stream));
+		se_spi("INSERT INTO stream_engine.query_progress (query, reader, complete_from)"
+			   " VALUES ($1, $2, $3)", 3, ptypes, pvalues, NULL, SPI_OK_INSERT);
 	}
 	se_spi("UPDATE stream_engine.stream SET home = $2 WHERE id = $1", 2, types, values, NULL,
 		   SPI_OK_UPDATE);
@@ -354,6 +355,10 @@ se_advance_watermark(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("a watermark must be finite")));
+	if (stream->options.processing_time)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("the watermark of stream %s is the clock", stream->name)));
 	latest = GetCurrentTimestamp() + stream->options.max_future;
 	if (to > latest)
 		ereport(ERROR,

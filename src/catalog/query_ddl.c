@@ -297,17 +297,18 @@ insert_query(FunctionCallInfo fcinfo, const QueryRelations *relations, const SeS
 }
 
 static void
-insert_progress(int32 query, int32 reader)
+insert_progress(int32 query, int32 reader, const SeStream *stream)
 {
 	SeCatalogScope scope;
-	Oid			types[2] = {INT4OID, INT4OID};
-	Datum		values[2];
+	Oid			types[3] = {INT4OID, INT4OID, TIMESTAMPTZOID};
+	Datum		values[3];
 
 	values[0] = Int32GetDatum(query);
 	values[1] = Int32GetDatum(reader);
+	values[2] = TimestampTzGetDatum(se_stream_complete_from(stream));
 	se_catalog_begin(&scope);
-	se_spi("INSERT INTO stream_engine.query_progress (query, reader) VALUES ($1, $2)",
-		   2, types, values, NULL, SPI_OK_INSERT);
+	se_spi("INSERT INTO stream_engine.query_progress (query, reader, complete_from)"
+		   " VALUES ($1, $2, $3)", 3, types, values, NULL, SPI_OK_INSERT);
 	se_catalog_end(&scope);
 }
 
@@ -374,11 +375,16 @@ se_create_query(PG_FUNCTION_ARGS)
 	create_relations(&relations, plan, batch_sql, plan->window.kind == SE_WINDOW_GLOBAL);
 	query_id = insert_query(fcinfo, &relations, stream, start);
 	reader = se_reader_create(stream->id, false, start, positions, complete, npositions);
-	insert_progress(query_id, reader);
+	insert_progress(query_id, reader, stream);
 	store_triggers(fcinfo, query_id);
 	se_wake_at_commit();
 
-	if (strcmp(start, "earliest") == 0)
+	if (stream->options.processing_time)
+		ereport(NOTICE,
+				(errmsg("query \"%s\" starts at %s: %lld records are to be read",
+						relations.result->relname, start, (long long) nrecords),
+				 errdetail("The first complete window is the first that begins from now on.")));
+	else if (strcmp(start, "earliest") == 0)
 		ereport(NOTICE,
 				(errmsg("query \"%s\" starts at the earliest record: %lld records are to be read, and every window is complete",
 						relations.result->relname, (long long) nrecords)));

@@ -157,16 +157,11 @@ check_stream(const SeStream *stream)
 	Relation	relation = table_open(stream->relid, AccessShareLock);
 	Oid			type;
 
-	if (stream->event_time == 0 && stream->options.event_time == NULL)
+	if (stream->event_time == 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_TABLE_DEFINITION),
 				 errmsg("stream \"%s\" has no event time", RelationGetRelationName(relation)),
-				 errhint("Set the table's option event_time to a column or to '_timestamp'.")));
-	if (stream->event_time == 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("processing time is not supported"),
-				 errhint("Use event_time => '_timestamp', the time at which Kafka received the record.")));
+				 errhint("Set the table's option event_time to a column, to '_timestamp' or to 'processing_time'.")));
 	type = TupleDescAttr(RelationGetDescr(relation), stream->event_time - 1)->atttypid;
 	if (type != TIMESTAMPTZOID)
 		ereport(ERROR,
@@ -335,6 +330,7 @@ se_create_stream(PG_FUNCTION_ARGS)
 	List	   *include = NIL;
 	char	   *columns;
 	bool		defer_check = false;
+	bool		processing_time = false;
 	Oid			relid;
 
 	required(fcinfo, ARG_NAME, "name");
@@ -382,8 +378,15 @@ se_create_stream(PG_FUNCTION_ARGS)
 		add_option(&options, "event_time", event_time);
 		if (strcmp(event_time, "_timestamp") == 0)
 			include = lappend(include, "timestamp");
+		if (strcmp(event_time, "processing_time") == 0)
+		{
+			include = lappend(include, "processing_time");
+			processing_time = true;
+		}
 	}
-	add_interval_option(fcinfo, &options, ARG_WATERMARK_DELAY, "watermark_delay");
+	/* the clock waits for nobody */
+	if (!processing_time)
+		add_interval_option(fcinfo, &options, ARG_WATERMARK_DELAY, "watermark_delay");
 	add_interval_option(fcinfo, &options, ARG_IDLE_TIMEOUT, "idle_timeout");
 	add_interval_option(fcinfo, &options, ARG_IDLE_CLOSE, "idle_close");
 	add_interval_option(fcinfo, &options, ARG_MAX_FUTURE, "max_future");

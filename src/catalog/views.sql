@@ -13,6 +13,12 @@ CREATE FUNCTION stream_engine.stream_option(relation regclass, name text) RETURN
 		WHERE f.ftrelid = relation AND o.option_name = name);
 COMMENT ON FUNCTION stream_engine.stream_option(regclass, text) IS 'an option of a stream''s foreign table';
 
+CREATE FUNCTION stream_engine.watermark_delay(relation regclass) RETURNS interval
+	LANGUAGE sql STABLE
+	RETURN CASE WHEN stream_engine.stream_option(relation, 'event_time') = 'processing_time' THEN '0'
+		ELSE COALESCE(stream_engine.stream_option(relation, 'watermark_delay'), '5 seconds') END::interval;
+COMMENT ON FUNCTION stream_engine.watermark_delay(regclass) IS 'by how much a stream''s watermark stays behind the latest event time; none with processing time';
+
 CREATE VIEW stream_engine.streams WITH (security_barrier) AS
 	SELECT s.relation AS name,
 		pg_catalog.pg_get_userbyid(c.relowner) AS owner,
@@ -25,7 +31,7 @@ CREATE VIEW stream_engine.streams WITH (security_barrier) AS
 			WHEN s.state = 'error' THEN 'Mend the cause or call stream_engine.skip(), then stream_engine.resume().'
 		END AS hint,
 		stream_engine.stream_option(s.relation, 'event_time') AS event_time,
-		COALESCE(stream_engine.stream_option(s.relation, 'watermark_delay'), '5 seconds')::interval AS watermark_delay,
+		stream_engine.watermark_delay(s.relation) AS watermark_delay,
 		(SELECT count(*) FROM stream_engine.query q WHERE q.stream = s.id) AS queries,
 		s.created_at
 	FROM stream_engine.stream s
@@ -56,7 +62,7 @@ CREATE VIEW stream_engine.stat_partitions WITH (security_barrier) AS
 	LEFT JOIN stream_engine.query_progress w ON w.reader = r.id
 	LEFT JOIN stream_engine.query q ON q.id = w.query
 	LEFT JOIN pg_catalog.pg_class qc ON qc.oid = q.batch_view,
-	LATERAL (SELECT COALESCE(stream_engine.stream_option(s.relation, 'watermark_delay'), '5 seconds')::interval AS delay) d
+	LATERAL (SELECT stream_engine.watermark_delay(s.relation) AS delay) d
 	WHERE stream_engine.may_see(COALESCE(qc.relowner, c.relowner));
 COMMENT ON VIEW stream_engine.stat_partitions IS 'positions, lag, watermark and counters of each reader''s partitions; query is NULL for the stream''s own reader';
 GRANT SELECT ON stream_engine.stat_partitions TO PUBLIC;
@@ -188,7 +194,7 @@ BEGIN
 			HINT = 'A query is named by its result table; see the view stream_engine.queries.';
 	END IF;
 	SELECT * INTO t FROM stream_engine.stat_queries v WHERE v.query = why.query;
-	delay := COALESCE(stream_engine.stream_option(q.stream, 'watermark_delay'), '5 seconds')::interval;
+	delay := stream_engine.watermark_delay(q.stream);
 	idle_timeout := COALESCE(stream_engine.stream_option(q.stream, 'idle_timeout'), '30 seconds')::interval;
 
 	IF q.state <> 'running' THEN

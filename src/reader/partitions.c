@@ -12,6 +12,9 @@
  *	  idle when the reader stopped is idle again once it is known that nothing
  *	  has come since.
  *
+ *	  With processing time W is the clock at the commit, and nothing of this
+ *	  applies.
+ *
  *	  When all partitions are idle W stands still, so that nothing closes by itself.
  *	  With idle_close it moves to the end of the last open window, once, after
  *	  that time without a record.
@@ -223,13 +226,18 @@ se_partitions_assign(Reader *reader)
 
 /*
  * W and the idle flags as they would be committed now; "idle" has one element
- * a partition.
+ * a partition.  With processing time W is the clock, and nobody is waited for.
  */
 TimestampTz
 se_reader_watermark(Reader *reader, TimestampTz now, bool *idle)
 {
 	TimestampTz least = DT_NOEND;
 
+	if (reader->stream->options.processing_time)
+	{
+		memset(idle, false, sizeof(bool) * reader->npartitions);
+		return Max(reader->watermark, now);
+	}
 	for (int i = 0; i < reader->npartitions; i++)
 	{
 		ReaderPartition *partition = &reader->partitions[i];
@@ -268,7 +276,8 @@ next_idle_close(const Reader *reader)
 {
 	TimestampTz last;
 
-	if (reader->stream->options.idle_close < 0 || reader->npartitions == 0)
+	if (reader->stream->options.idle_close < 0 || reader->stream->options.processing_time ||
+		reader->npartitions == 0)
 		return DT_NOEND;
 	last = last_arrival(reader);
 	if (last == DT_NOEND || last <= reader->idle_closed)
@@ -314,13 +323,22 @@ se_partitions_idle_close(Reader *reader, TimestampTz now)
 }
 
 /*
- * When the next partition will become idle, or idle_close will close windows;
- * DT_NOEND if neither will.
+ * When W may move without a record: the next partition becomes idle, or
+ * idle_close closes windows, or the clock that is W comes to the end of one.
+ * DT_NOEND if it will not.
  */
 TimestampTz
-se_partitions_next_idle(const Reader *reader)
+se_partitions_next_move(const Reader *reader)
 {
-	TimestampTz next = next_idle_close(reader);
+	TimestampTz next = DT_NOEND;
+
+	if (reader->stream->options.processing_time)
+	{
+		for (int i = 0; i < reader->nqueries; i++)
+			next = Min(next, reader->queries[i].next_close);
+		return next;
+	}
+	next = next_idle_close(reader);
 
 	for (int i = 0; i < reader->npartitions; i++)
 	{

@@ -200,9 +200,10 @@ bad_record(Reader *reader, ReaderPartition *partition, const SeRecord *record,
 static int
 judge_batch(Reader *reader, SeBatch *batch, const SeRecord *records, int nrecords)
 {
-	const int64 *event_time = batch->columns[reader->stream->event_time - 1].v.i64;
+	int64	   *event_time = batch->columns[reader->stream->event_time - 1].v.i64;
 	TimestampTz now = GetCurrentTimestamp();
-	TimestampTz latest = now + reader->stream->options.max_future;
+	bool		processing_time = reader->stream->options.processing_time;
+	TimestampTz latest = processing_time ? DT_NOEND : now + reader->stream->options.max_future;
 	TimestampTz delay = reader->stream->options.watermark_delay;
 	int			ngood = 0;
 	int			error = 0;
@@ -242,8 +243,12 @@ judge_batch(Reader *reader, SeBatch *batch, const SeRecord *records, int nrecord
 		}
 		else
 		{
-			TimestampTz t = event_time[i];
+			TimestampTz t;
 
+			/* a clock that is set back does not make records late */
+			if (processing_time)
+				event_time[i] = Max(event_time[i], reader->watermark);
+			t = event_time[i];
 			partition->delta.decoded++;
 			if (t > partition->max_event_time)
 				partition->max_event_time = t;
@@ -520,6 +525,9 @@ se_add_rows(Reader *reader, ReaderQuery *query, const SeBatch *batch, const SeRe
 static void
 set_complete_from(Reader *reader, ReaderQuery *query)
 {
+	/* the clock leaves nothing out: decided when the query was made */
+	if (reader->stream->options.processing_time)
+		return;
 	for (int i = 0; i < reader->npartitions; i++)
 	{
 		const ReaderPartition *partition = &reader->partitions[i];

@@ -575,11 +575,11 @@ cycle_memory(const Reader *reader)
 	return bytes;
 }
 
-/* A partition has become idle and may let windows close. */
+/* W may have moved without a record. */
 static bool
-idleness_due(const Reader *reader, TimestampTz now)
+watermark_due(const Reader *reader, TimestampTz now)
 {
-	return se_partitions_next_idle(reader) <= now;
+	return se_partitions_next_move(reader) <= now;
 }
 
 /*
@@ -615,7 +615,7 @@ trigger_due(const Reader *reader)
 static bool
 commit_due(Reader *reader, TimestampTz now)
 {
-	if (reader->commit_wanted || idleness_due(reader, now) || trigger_due(reader) <= now)
+	if (reader->commit_wanted || watermark_due(reader, now) || trigger_due(reader) <= now)
 		return true;
 	if (!reader->dirty)
 		return false;
@@ -783,7 +783,7 @@ next_timeout(const Reader *reader, TimestampTz now, int poll_ms)
 	if (reader->dirty)
 		deadline = Min(deadline, Max(reader->last_commit, reader->cycle_began) +
 					   commit_interval(reader));
-	deadline = Min(deadline, se_partitions_next_idle(reader));
+	deadline = Min(deadline, se_partitions_next_move(reader));
 	deadline = Min(deadline, trigger_due(reader));
 	if (poll_ms > 0)
 		deadline = Min(deadline, now + (int64) poll_ms * 1000);

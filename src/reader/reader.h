@@ -204,7 +204,7 @@ extern TimestampTz se_partition_watermark(const Reader *reader, const ReaderPart
 extern TimestampTz se_reader_watermark(Reader *reader, TimestampTz now, bool *idle);
 extern void se_partitions_committed(Reader *reader, TimestampTz watermark, const bool *idle);
 extern TimestampTz se_partitions_idle_close(Reader *reader, TimestampTz now);
-extern TimestampTz se_partitions_next_idle(const Reader *reader);
+extern TimestampTz se_partitions_next_move(const Reader *reader);
 extern void se_partition_problem(Reader *reader, int32 partition, const char *problem);
 
 /* process.c */

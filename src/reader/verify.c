@@ -87,6 +87,11 @@ find_input(VerifyInput *input, Oid relid)
 	input->query = se_query_load(id);
 	se_check_owner(input->query->batch_view);
 	input->stream = se_stream_load(input->query->stream);
+	if (input->stream->options.processing_time)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("query %s cannot be verified", input->query->name),
+				 errdetail("Its windows are of processing time: to read a record again gives it another time.")));
 
 	se_catalog_begin(&scope);
 	n = select_in_snapshot("SELECT p.partition, p.start_offset, p.next_offset, w.closed_through, w.complete_from"

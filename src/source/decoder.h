@@ -63,7 +63,8 @@ extern SeBatch *se_decoder_batch(SeDecoder *decoder);
 
 /*
  * Metadata columns of a stream by name: _partition int4, _offset int8,
- * _timestamp timestamptz, _key bytea or text, _headers jsonb, _topic text.
+ * _timestamp timestamptz, _key bytea or text, _headers jsonb, _topic text,
+ * _processing_time timestamptz (when the record is decoded).
  */
 typedef enum SeMetadata
 {
@@ -73,7 +74,8 @@ typedef enum SeMetadata
 	SE_META_TIMESTAMP,
 	SE_META_KEY,
 	SE_META_HEADERS,
-	SE_META_TOPIC
+	SE_META_TOPIC,
+	SE_META_PROCESSING_TIME
 } SeMetadata;
 
 extern SeMetadata se_metadata_of_column(const char *name);

@@ -7,6 +7,7 @@
 #include "catalog/pg_type.h"
 #include "mb/pg_wchar.h"
 #include "utils/builtins.h"
+#include "utils/timestamp.h"
 
 #include "decoder_internal.h"
 #include "vector.h"
@@ -26,7 +27,8 @@ se_metadata_of_column(const char *name)
 		{"_timestamp", SE_META_TIMESTAMP},
 		{"_key", SE_META_KEY},
 		{"_headers", SE_META_HEADERS},
-		{"_topic", SE_META_TOPIC}
+		{"_topic", SE_META_TOPIC},
+		{"_processing_time", SE_META_PROCESSING_TIME}
 	};
 
 	if (name[0] != '_')
@@ -60,6 +62,7 @@ se_metadata_check(const SeColumn *column)
 			wanted = "bigint";
 			break;
 		case SE_META_TIMESTAMP:
+		case SE_META_PROCESSING_TIME:
 			good = type == TIMESTAMPTZOID;
 			wanted = "timestamp with time zone";
 			break;
@@ -113,6 +116,7 @@ se_metadata_run(SeDecoder *decoder, int column)
 {
 	SeColumn   *c = &decoder->columns[column];
 	SeVector   *vector = &decoder->batch.columns[c->attnum - 1];
+	TimestampTz now = c->metadata == SE_META_PROCESSING_TIME ? GetCurrentTimestamp() : 0;
 
 	for (int row = 0; row < decoder->batch.nrecords; row++)
 	{
@@ -164,6 +168,9 @@ se_metadata_run(SeDecoder *decoder, int column)
 					vector->v.text[row].data = decoder->topic;
 					vector->v.text[row].len = strlen(decoder->topic);
 				}
+				break;
+			case SE_META_PROCESSING_TIME:
+				vector->v.i64[row] = now;
 				break;
 			case SE_META_NONE:
 				break;

@@ -148,7 +148,9 @@ typedef struct SeStreamOptions
 	char	   *format;			/* "json" */
 	char	   *event_time;		/* a column, "_timestamp" or "processing_time";
 								 * NULL when the table does not say */
-	int64		watermark_delay;	/* microseconds, as all times here */
+	bool		processing_time;	/* column _processing_time is the event time */
+	int64		watermark_delay;	/* microseconds, as all times here; 0 with
+								 * processing time */
 	int64		idle_timeout;
 	int64		idle_close;		/* -1: never */
 	int64		max_future;

@@ -502,4 +502,10 @@ se_stream_options(Oid relid, SeStreamOptions *out)
 		else if (strcmp(name, "workers") == 0)
 			out->workers = (int) se_option_integer(name, value, 1, MAX_WORKERS_OF_STREAM);
 	}
+
+	/* the clock is never late */
+	out->processing_time = out->event_time != NULL &&
+		strcmp(out->event_time, "processing_time") == 0;
+	if (out->processing_time)
+		out->watermark_delay = 0;
 }
