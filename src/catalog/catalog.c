@@ -11,6 +11,7 @@
 #include "access/relation.h"
 #include "access/xact.h"
 #include "access/xlog.h"
+#include "catalog/namespace.h"
 #include "catalog/pg_authid.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_type.h"
@@ -29,6 +30,9 @@
 #include "definitions.h"
 #include "engine/engine.h"
 #include "query/query.h"
+
+/* As workers have it, so that their brackets cost nothing. */
+#define SAFE_SEARCH_PATH "pg_catalog, pg_temp"
 
 const SeSourceLibrary *
 se_source(void)
@@ -63,6 +67,13 @@ se_catalog_begin(SeCatalogScope *scope)
 	GetUserIdAndSecContext(&scope->user, &scope->security_context);
 	SetUserIdAndSecContext(BOOTSTRAP_SUPERUSERID,
 						   scope->security_context | SECURITY_LOCAL_USERID_CHANGE);
+	scope->guc_level = 0;
+	if (strcmp(namespace_search_path, SAFE_SEARCH_PATH) != 0)
+	{
+		scope->guc_level = NewGUCNestLevel();
+		(void) set_config_option("search_path", SAFE_SEARCH_PATH, PGC_USERSET, PGC_S_SESSION,
+								 GUC_ACTION_SAVE, true, 0, false);
+	}
 	SPI_connect();
 }
 
@@ -70,6 +81,8 @@ void
 se_catalog_end(SeCatalogScope *scope)
 {
 	SPI_finish();
+	if (scope->guc_level > 0)
+		AtEOXact_GUC(false, scope->guc_level);
 	SetUserIdAndSecContext(scope->user, scope->security_context);
 }
 
@@ -278,7 +291,9 @@ se_stream_lookup(Oid relid, AttrNumber *event_time)
 	" (extract(epoch FROM q.allowed_lateness) * 1000000)::bigint, q.emit_partial, q.start, q.settings," \
 	" p.reader, p.closed_through, p.complete_from, p.state_stamp," \
 	" q.trigger_count, (extract(epoch FROM q.trigger_interval) * 1000000)::bigint," \
-	" (extract(epoch FROM q.state_ttl) * 1000000)::bigint" \
+	" (extract(epoch FROM q.state_ttl) * 1000000)::bigint," \
+	" (extract(epoch FROM q.emit_interval) * 1000000)::bigint," \
+	" (extract(epoch FROM q.correction_horizon) * 1000000)::bigint, p.changes_seq, p.changes_at" \
 	" FROM stream_engine.query q LEFT JOIN stream_engine.query_progress p ON p.query = q.id "
 
 static SeQueryDef *
@@ -321,6 +336,11 @@ query_of_row(HeapTuple tuple)
 	query->trigger_count = column_int(tuple, 17);
 	query->trigger_interval = column_int(tuple, 18);
 	query->state_ttl = column_int(tuple, 19);
+	query->emit_interval = column_int(tuple, 20);
+	query->correction_horizon = column_int(tuple, 21);
+	query->changes_seq = column_int(tuple, 22);
+	value = column_datum(tuple, 23, &isnull);
+	query->changes_at = isnull ? DT_NOBEGIN : DatumGetTimestampTz(value);
 	return query;
 }
 
@@ -455,24 +475,25 @@ se_catalog_wanted_readers(int32 **readers)
  * stream with it, for the fault is not a query's.
  */
 void
-se_catalog_reader_failed(int32 reader, const char *message)
+se_catalog_reader_failed(int32 reader, const char *message, int sqlstate)
 {
 	SeCatalogScope scope;
-	Oid			types[2] = {INT4OID, TEXTOID};
-	Datum		values[2];
+	Oid			types[3] = {INT4OID, TEXTOID, TEXTOID};
+	Datum		values[3];
 
 	values[0] = Int32GetDatum(reader);
 	values[1] = CStringGetTextDatum(message);
+	values[2] = CStringGetTextDatum(unpack_sql_state(sqlstate));
 	se_catalog_begin(&scope);
-	se_spi("UPDATE stream_engine.query q SET state = 'error', error = $2, error_sqlstate = NULL,"
+	se_spi("UPDATE stream_engine.query q SET state = 'error', error = $2, error_sqlstate = $3,"
 		   " error_hint = 'Mend the cause, then call stream_engine.resume().',"
 		   " error_partition = NULL, error_offset = NULL, error_at = pg_catalog.clock_timestamp()"
 		   " FROM stream_engine.query_progress p"
 		   " WHERE p.query = q.id AND p.reader = $1 AND q.state = 'running'",
-		   2, types, values, NULL, SPI_OK_UPDATE);
-	se_spi("UPDATE stream_engine.stream s SET state = 'error', error = $2, error_sqlstate = NULL,"
+		   3, types, values, NULL, SPI_OK_UPDATE);
+	se_spi("UPDATE stream_engine.stream s SET state = 'error', error = $2, error_sqlstate = $3,"
 		   " error_partition = NULL, error_offset = NULL, error_at = pg_catalog.clock_timestamp()"
 		   " FROM stream_engine.reader r WHERE r.id = $1 AND r.head AND s.id = r.stream",
-		   2, types, values, NULL, SPI_OK_UPDATE);
+		   3, types, values, NULL, SPI_OK_UPDATE);
 	se_catalog_end(&scope);
 }

@@ -97,9 +97,18 @@ BEGIN
 	SELECT array_agg(o.objid) INTO gone
 	FROM pg_catalog.pg_event_trigger_dropped_objects() o
 	WHERE o.classid = 'pg_catalog.pg_class'::regclass AND o.objsubid = 0;
-	IF gone IS NULL THEN
+	IF gone IS NULL OR NOT EXISTS (SELECT FROM stream_engine.stream s LEFT JOIN stream_engine.query d ON d.stream = s.id
+		WHERE s.relation::oid = ANY (gone) OR d.result::oid = ANY (gone) OR d.batch_view::oid = ANY (gone))
+	THEN
 		RETURN;
 	END IF;
+
+	/* readers first, as their commits do it */
+	PERFORM FROM stream_engine.reader r
+	WHERE EXISTS (SELECT FROM stream_engine.query_progress p JOIN stream_engine.query d ON d.id = p.query
+			WHERE p.reader = r.id AND (d.result::oid = ANY (gone) OR d.batch_view::oid = ANY (gone)))
+		OR EXISTS (SELECT FROM stream_engine.stream s WHERE s.id = r.stream AND s.relation::oid = ANY (gone))
+	ORDER BY r.id FOR UPDATE;
 
 	FOR q IN DELETE FROM stream_engine.query
 		WHERE result::oid = ANY (gone) OR batch_view::oid = ANY (gone) RETURNING *

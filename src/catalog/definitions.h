@@ -46,8 +46,10 @@ typedef struct SeQueryDef
 	Oid			open_table;
 	char	   *state;
 	char	   *emit;
+	int64		emit_interval;	/* microseconds */
 	char	   *late;
 	int64		allowed_lateness;	/* microseconds */
+	int64		correction_horizon; /* microseconds, 0: none */
 	bool		emit_partial;
 	int64		trigger_count;	/* 0: none */
 	int64		trigger_interval;	/* microseconds, 0: none */
@@ -58,6 +60,8 @@ typedef struct SeQueryDef
 	int32		reader;
 	TimestampTz closed_through;
 	TimestampTz complete_from;
+	int64		changes_seq;	/* seq of the commit that emitted changes last */
+	TimestampTz changes_at;		/* DT_NOBEGIN: never */
 	bool		has_stamp;
 	int64		state_stamp;
 } SeQueryDef;
@@ -98,13 +102,16 @@ struct SeQueryPlan;
 extern struct SeQueryPlan *se_query_plan_of_view(Oid view);
 
 /*
- * Bracket for reading and writing the engine's tables: connects to SPI and
- * switches to the bootstrap superuser.  An ERROR restores both by itself.
+ * Bracket for reading and writing the engine's tables: connects to SPI, switches
+ * to the bootstrap superuser, and hides whatever operators and functions the
+ * caller's search_path would put before the server's.  An ERROR restores all by
+ * itself.
  */
 typedef struct SeCatalogScope
 {
 	Oid			user;
 	int			security_context;
+	int			guc_level;		/* 0: the search_path was right already */
 } SeCatalogScope;
 
 extern void se_catalog_begin(SeCatalogScope *scope);

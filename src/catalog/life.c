@@ -15,6 +15,7 @@
 #include "executor/spi.h"
 #include "fmgr.h"
 #include "miscadmin.h"
+#include "storage/lmgr.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
@@ -131,13 +132,13 @@ se_pause(PG_FUNCTION_ARGS)
 {
 	Target		target = find_target(PG_GETARG_OID(0));
 
+	fence(&target);
 	if (target.query)
 		change("UPDATE stream_engine.query SET state = 'paused' WHERE id = $1 AND state = 'running'",
 			   target.query->id, SPI_OK_UPDATE);
 	else
 		change("UPDATE stream_engine.stream SET state = 'paused' WHERE id = $1 AND state = 'running'",
 			   target.stream->id, SPI_OK_UPDATE);
-	fence(&target);
 	PG_RETURN_VOID();
 }
 
@@ -264,8 +265,11 @@ se_resume(PG_FUNCTION_ARGS)
 	char	   *start;
 
 	if (PG_ARGISNULL(0))
-		PG_RETURN_VOID();
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("what to resume must not be null")));
 	target = find_target(PG_GETARG_OID(0));
+	fence(&target);
 	start = PG_ARGISNULL(1) ? NULL : se_check_start(text_to_cstring(PG_GETARG_TEXT_PP(1)));
 
 	if (target.query)
@@ -298,7 +302,6 @@ se_resume(PG_FUNCTION_ARGS)
 			   " error_sqlstate = NULL, error_partition = NULL, error_offset = NULL,"
 			   " error_at = NULL WHERE id = $1", target.stream->id, SPI_OK_UPDATE);
 	}
-	fence(&target);
 	PG_RETURN_VOID();
 }
 
@@ -317,6 +320,7 @@ se_skip(PG_FUNCTION_ARGS)
 	values[1] = Int32GetDatum(partition);
 	values[2] = Int64GetDatum(offset);
 	values[3] = CStringGetTextDatum(GetUserNameFromId(GetUserId(), false));
+	fence(&target);
 	se_catalog_begin(&scope);
 	if (se_spi("SELECT FROM stream_engine.reader_partition p JOIN stream_engine.reader r"
 			   " ON r.id = p.reader WHERE r.stream = $1 AND p.partition = $2"
@@ -387,9 +391,13 @@ qualified(Oid relid)
 
 /* Drop a query's relations as the caller; the event trigger removes its rows. */
 static void
-drop_query(const SeQueryDef *query, bool keep_results)
+drop_query(SeQueryDef *query, bool keep_results)
 {
+	Target		target = {NULL, query};
 	char	   *result = qualified(query->result);
+
+	/* the reader's commit would want the relations while we want its row */
+	fence(&target);
 
 	SPI_connect();
 	/* the open table and the live view go with it */
@@ -411,6 +419,8 @@ se_drop_stream(PG_FUNCTION_ARGS)
 {
 	SeStream   *stream = find_stream(PG_GETARG_OID(0));
 
+	/* before any row: readers hold it while they wait for their rows */
+	LockRelationOid(stream->relid, AccessExclusiveLock);
 	if (PG_GETARG_BOOL(1))
 	{
 		SeCatalogScope scope;
@@ -436,6 +446,8 @@ se_drop_stream(PG_FUNCTION_ARGS)
 		{
 			SeQueryDef *query = se_query_load(ids[i]);
 
+			if (query == NULL)
+				continue;		/* somebody else was faster */
 			se_check_owner(query->batch_view);
 			drop_query(query, false);
 		}

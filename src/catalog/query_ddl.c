@@ -39,6 +39,9 @@ PG_FUNCTION_INFO_V1(se_validate_query);
 
 #define RESOLVE_TIMEOUT_MS 5000
 
+/* Of intervals that are added to the ends of windows. */
+#define MAX_RETENTION_DAYS 36525
+
 /* Arguments of create_query, in the order of its declaration. */
 enum
 {
@@ -57,6 +60,22 @@ refuse(bool given, const char *argument, const char *value)
 						value ? " with value " : "", value ? value : "")));
 }
 
+/* The interval must be one of a fixed length, and not negative. */
+static void
+check_interval(FunctionCallInfo fcinfo, int arg, const char *name)
+{
+	Interval   *value;
+
+	if (PG_ARGISNULL(arg))
+		return;
+	value = PG_GETARG_INTERVAL_P(arg);
+	if (value->month != 0 || value->day < 0 || value->day > MAX_RETENTION_DAYS || value->time < 0 ||
+		value->time > MAX_RETENTION_DAYS * USECS_PER_DAY)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("argument \"%s\" must not be negative and not have months", name)));
+}
+
 /* What is not offered is refused here, before anything is changed. */
 static void
 check_arguments(FunctionCallInfo fcinfo)
@@ -69,29 +88,28 @@ check_arguments(FunctionCallInfo fcinfo)
 				 errmsg("arguments \"name\" and \"query\" must not be null")));
 
 	value = PG_ARGISNULL(ARG_EMIT) ? "final" : text_to_cstring(PG_GETARG_TEXT_PP(ARG_EMIT));
-	if (strcmp(value, "final") != 0)
-	{
-		refuse(strcmp(value, "changes") == 0, "emit", "changes");
+	if (strcmp(value, "final") != 0 && strcmp(value, "changes") != 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("invalid value for argument \"emit\": \"%s\"", value),
-				 errhint("It must be 'final'.")));
-	}
+				 errhint("It must be 'final' or 'changes'.")));
+	if (strcmp(value, "changes") != 0 && !PG_ARGISNULL(ARG_EMIT_INTERVAL))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("argument \"emit_interval\" is for emit => 'changes'")));
+	if (strcmp(value, "changes") == 0 && !PG_ARGISNULL(ARG_CORRECTION_HORIZON))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("argument \"correction_horizon\" is for emit => 'final'")));
 	value = PG_ARGISNULL(ARG_LATE) ? "store" : text_to_cstring(PG_GETARG_TEXT_PP(ARG_LATE));
 	if (strcmp(value, "store") != 0 && strcmp(value, "drop") != 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("invalid value for argument \"late\": \"%s\"", value),
 				 errhint("It must be 'store' or 'drop'.")));
-	if (!PG_ARGISNULL(ARG_ALLOWED_LATENESS))
-	{
-		Interval   *lateness = PG_GETARG_INTERVAL_P(ARG_ALLOWED_LATENESS);
-
-		refuse(lateness->time != 0 || lateness->day != 0 || lateness->month != 0,
-			   "allowed_lateness", NULL);
-	}
-	refuse(!PG_ARGISNULL(ARG_EMIT_INTERVAL), "emit_interval", NULL);
-	refuse(!PG_ARGISNULL(ARG_CORRECTION_HORIZON), "correction_horizon", NULL);
+	check_interval(fcinfo, ARG_EMIT_INTERVAL, "emit_interval");
+	check_interval(fcinfo, ARG_ALLOWED_LATENESS, "allowed_lateness");
+	check_interval(fcinfo, ARG_CORRECTION_HORIZON, "correction_horizon");
 	refuse(!PG_ARGISNULL(ARG_INTO), "into_table", NULL);
 	refuse(!PG_ARGISNULL(ARG_RETENTION), "retention", NULL);
 }
@@ -108,6 +126,55 @@ check_positive(FunctionCallInfo fcinfo, int arg, const char *name)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("argument \"%s\" must be a positive interval without months", name)));
+}
+
+/* Only windows that are known before their rows can be shown early or corrected. */
+static void
+check_emission(FunctionCallInfo fcinfo, const SeQueryPlan *plan)
+{
+	const char *argument = NULL;
+
+	if (plan->window.kind != SE_WINDOW_SESSION && plan->window.kind != SE_WINDOW_GLOBAL)
+		return;
+	if (!PG_ARGISNULL(ARG_EMIT) &&
+		strcmp(text_to_cstring(PG_GETARG_TEXT_PP(ARG_EMIT)), "changes") == 0)
+		argument = "emit => 'changes'";
+	else if (!PG_ARGISNULL(ARG_ALLOWED_LATENESS) &&
+			 (PG_GETARG_INTERVAL_P(ARG_ALLOWED_LATENESS)->time != 0 ||
+			  PG_GETARG_INTERVAL_P(ARG_ALLOWED_LATENESS)->day != 0))
+		argument = "allowed_lateness";
+	else if (!PG_ARGISNULL(ARG_CORRECTION_HORIZON))
+		argument = "correction_horizon";
+	if (argument != NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("%s is not supported for %s", argument,
+						plan->window.kind == SE_WINDOW_SESSION ? "session windows" :
+						"queries without a window")));
+}
+
+static void
+store_emission(FunctionCallInfo fcinfo, int32 query)
+{
+	SeCatalogScope scope;
+	Oid			types[5] = {INT4OID, TEXTOID, INTERVALOID, INTERVALOID, INTERVALOID};
+	static const int args[5] = {-1, ARG_EMIT, ARG_EMIT_INTERVAL, ARG_ALLOWED_LATENESS,
+	ARG_CORRECTION_HORIZON};
+	Datum		values[5];
+	char		nulls[] = "     ";
+
+	values[0] = Int32GetDatum(query);
+	for (int i = 1; i < lengthof(args); i++)
+	{
+		values[i] = PG_GETARG_DATUM(args[i]);
+		nulls[i] = PG_ARGISNULL(args[i]) ? 'n' : ' ';
+	}
+	se_catalog_begin(&scope);
+	se_spi("UPDATE stream_engine.query SET emit = COALESCE($2, 'final'),"
+		   " emit_interval = CASE WHEN $2 = 'changes' THEN COALESCE($3, '1 second'::interval) END,"
+		   " allowed_lateness = COALESCE($4, '0'::interval), correction_horizon = $5 WHERE id = $1",
+		   5, types, values, nulls, SPI_OK_UPDATE);
+	se_catalog_end(&scope);
 }
 
 /* A query without a window needs a trigger, and only such a query has one. */
@@ -353,6 +420,7 @@ se_create_query(PG_FUNCTION_ARGS)
 	query = se_query_parse(text_to_cstring(PG_GETARG_TEXT_PP(ARG_QUERY)), &pstate);
 	plan = se_query_compile(query, pstate, se_stream_lookup, 0);
 	check_triggers(fcinfo, plan);
+	check_emission(fcinfo, plan);
 	batch_sql = se_query_batch_sql(query);
 
 	stream = se_stream_by_relation(plan->stream);
@@ -372,11 +440,14 @@ se_create_query(PG_FUNCTION_ARGS)
 
 	npositions = se_resolve_start(stream, start, RESOLVE_TIMEOUT_MS, &positions, &complete,
 								  &nrecords);
-	create_relations(&relations, plan, batch_sql, plan->window.kind == SE_WINDOW_GLOBAL);
+	create_relations(&relations, plan, batch_sql, plan->window.kind == SE_WINDOW_GLOBAL ||
+					 (!PG_ARGISNULL(ARG_EMIT) &&
+					  strcmp(text_to_cstring(PG_GETARG_TEXT_PP(ARG_EMIT)), "changes") == 0));
 	query_id = insert_query(fcinfo, &relations, stream, start);
 	reader = se_reader_create(stream->id, false, start, positions, complete, npositions);
 	insert_progress(query_id, reader, stream);
 	store_triggers(fcinfo, query_id);
+	store_emission(fcinfo, query_id);
 	se_wake_at_commit();
 
 	if (stream->options.processing_time)
@@ -404,6 +475,10 @@ se_validate_query(PG_FUNCTION_ARGS)
 	Query	   *query;
 	SeQueryPlan *plan;
 
+	if (PG_ARGISNULL(0))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("argument \"query\" must not be null")));
 	InitMaterializedSRF(fcinfo, 0);
 	query = se_query_parse(text_to_cstring(PG_GETARG_TEXT_PP(0)), &pstate);
 	plan = se_query_compile(query, pstate, se_stream_lookup, 0);

@@ -224,6 +224,9 @@ create_staging(const SeStream *stream)
 
 	initStringInfo(&columns);
 	initStringInfo(&names);
+	initStringInfo(&view);
+	/* names of collations are to be found under the path that they are written for */
+	se_catalog_begin(&scope);
 	for (int i = 0; i < desc->natts; i++)
 	{
 		Form_pg_attribute att = TupleDescAttr(desc, i);
@@ -241,8 +244,6 @@ create_staging(const SeStream *stream)
 						 quote_identifier(NameStr(att->attname)));
 	}
 
-	initStringInfo(&view);
-	se_catalog_begin(&scope);
 	for (int child = 0; child < SE_STAGING_CHILDREN; child++)
 	{
 		char	   *name = se_staging_table_name(stream->id, child);

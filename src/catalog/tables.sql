@@ -39,6 +39,7 @@ CREATE TABLE stream_engine.query (
 	emit text NOT NULL DEFAULT 'final' CHECK (emit IN ('final', 'changes')),
 	emit_interval interval,
 	allowed_lateness interval NOT NULL DEFAULT '0',
+	correction_horizon interval,
 	late text NOT NULL DEFAULT 'store' CHECK (late IN ('store', 'drop')),
 	emit_partial boolean NOT NULL DEFAULT false,
 	trigger_count bigint CHECK (trigger_count > 0),
@@ -159,6 +160,8 @@ CREATE TABLE stream_engine.query_progress (
 	windows_incomplete bigint NOT NULL DEFAULT 0,
 	rows_out bigint NOT NULL DEFAULT 0,
 	emitted_at timestamptz,
+	changes_seq bigint NOT NULL DEFAULT 0,
+	changes_at timestamptz,
 	state_stamp bigint
 ) WITH (fillfactor = 40, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 500);
 CREATE INDEX query_progress_reader_idx ON stream_engine.query_progress (reader);

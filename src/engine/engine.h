@@ -220,7 +220,7 @@ extern int	se_catalog_wanted_readers(int32 **readers);
  * max_failures: set its state to error.  Called by the manager inside a
  * transaction.
  */
-extern void se_catalog_reader_failed(int32 reader, const char *message);
+extern void se_catalog_reader_failed(int32 reader, const char *message, int sqlstate);
 
 /* ---- for sessions (control.c) ---- */
 

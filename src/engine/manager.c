@@ -114,7 +114,8 @@ read_catalog(int nslots)
 				if (slots[i].kind == SE_SLOT_READER && slots[i].state == SE_SLOT_EXITED &&
 					slots[i].failures >= se_max_failures)
 				{
-					se_catalog_reader_failed(slots[i].reader, slots[i].message);
+					se_catalog_reader_failed(slots[i].reader, slots[i].message,
+											 slots[i].sqlstate);
 					CommandCounterIncrement();
 				}
 			}

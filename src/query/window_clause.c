@@ -77,6 +77,43 @@ se_window_function(Node *expr, SeWindowKind *kind)
 	return false;
 }
 
+static bool
+find_window_walker(Node *node, Node **found)
+{
+	SeWindowKind kind;
+
+	if (node == NULL)
+		return false;
+	if (IsA(node, FuncExpr) && se_window_function(node, &kind))
+	{
+		*found = node;
+		return true;
+	}
+	return expression_tree_walker(node, find_window_walker, found);
+}
+
+/* A window inside another expression would make a global window of the query. */
+static void
+refuse_hidden_window(Query *query, ParseState *pstate)
+{
+	Node	   *found = NULL;
+	ListCell   *cell;
+
+	foreach(cell, query->targetList)
+	{
+		Node	   *expr = (Node *) lfirst_node(TargetEntry, cell)->expr;
+
+		if (find_window_walker(se_flatten_group_exprs(query, expr), &found))
+			break;
+	}
+	if (found != NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("a window must be an expression of GROUP BY by itself"),
+				 errhint("Add it to GROUP BY; expressions over it may then stand in the SELECT list."),
+				 parser_errposition(pstate, exprLocation(found))));
+}
+
 /*
  * The target entry that is the window in GROUP BY, or NULL and SE_WINDOW_GLOBAL
  * if the query has none.  Raises an error for a second one.  The entry's expr is
@@ -107,6 +144,8 @@ se_window_target(Query *query, SeWindowKind *kind, ParseState *pstate)
 		window = entry;
 		*kind = this_kind;
 	}
+	if (window == NULL)
+		refuse_hidden_window(query, pstate);
 	return window;
 }
 

@@ -14,6 +14,10 @@
  *	  A slice whose runs hold many times the groups that they stand for is folded
  *	  into one run when it is flushed, so that state is bounded by the groups
  *	  and not by the commits.
+ *
+ *	  Slices outlive their last window by the allowed lateness, or by the
+ *	  correction horizon where that is longer, and are dropped by the first commit
+ *	  behind.
  */
 #include "postgres.h"
 
@@ -21,30 +25,29 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
+#include "close.h"
 #include "engine/engine.h"
-#include "reader.h"
-
-/* Groups merged at a time. */
-#define RANGE_GROUPS (256 * 1024)
 
 /* A slice is folded when it has this many runs, and this many entries a group. */
 #define FOLD_RUNS 16
 #define FOLD_ENTRIES_PER_GROUP 4
 #define FOLD_MIN_ENTRIES 4000
 
+/*
+ * Folding makes all groups look changed, so where changes are emitted it waits for
+ * a commit that emits them, up to this many runs.
+ */
+#define FOLD_RUNS_CHANGES 256
+
+#define MAX_RANGES 4096
 #define MAX_SPARE_MEMTABLES 8
 
-typedef struct MergeRange
-{
-	SeMemtable *table;
-	uint32		low;
-	uint32		high;
-} MergeRange;
+/* ---- merging ---- */
 
 static void
 merge_chunk(void *arg, const char *bytes, Size size)
 {
-	MergeRange *range = arg;
+	SeMergeRange *range = arg;
 
 	se_memtable_merge(range->table, bytes, size, range->low, range->high);
 }
@@ -53,36 +56,47 @@ static void
 merge_memtable_chunk(void *arg, const char *bytes, Size size, uint32 hash_low, uint32 hash_high,
 					 int ngroups)
 {
-	MergeRange *range = arg;
+	SeMergeRange *range = arg;
 
 	if (hash_high >= range->low && hash_low <= range->high)
 		se_memtable_merge(range->table, bytes, size, range->low, range->high);
 }
 
-static int64
-slice_entries(const OpenSlice *slice)
+int64
+se_slice_entries(const OpenSlice *slice)
 {
 	return slice->entries + (slice->table ? se_memtable_ngroups(slice->table) : 0);
 }
 
-static void
-merge_slice(ReaderQuery *query, SeStateLog *log, OpenSlice *slice, MergeRange *range)
+void
+se_merge_log(ReaderQuery *query, SeStateLog *log, const OpenSlice *slice, SeMergeRange *range)
 {
 	if (slice->nruns > 0)
 		se_state_log_read(log, query->def->id, slice->start, slice->end, range->low, range->high,
 						  merge_chunk, range);
+}
+
+void
+se_merge_slice(ReaderQuery *query, SeStateLog *log, OpenSlice *slice, SeMergeRange *range)
+{
+	se_merge_log(query, log, slice, range);
 	if (slice->table != NULL)
 		se_memtable_flush(slice->table, SE_CHUNK_SIZE, merge_memtable_chunk, range);
 }
 
-/* Bounds of range i of n of the hash space. */
-static void
-set_range(MergeRange *range, int i, int n)
+void
+se_merge_range_set(SeMergeRange *range, int i, int n)
 {
 	uint64		width = ((uint64) 1 << 32) / n;
 
 	range->low = (uint32) (width * i);
 	range->high = i == n - 1 ? PG_UINT32_MAX : (uint32) (width * (i + 1) - 1);
+}
+
+int
+se_merge_ranges(int64 groups)
+{
+	return (int) Min(groups / SE_RANGE_GROUPS + 1, MAX_RANGES);
 }
 
 static void
@@ -103,119 +117,7 @@ release_memtable(ReaderQuery *query, OpenSlice *slice)
 	slice->table = NULL;
 }
 
-/* ---- emission ---- */
-
-typedef struct Emission
-{
-	ReaderQuery *query;
-	SeStateLog *log;
-	SeResultSink *sink;
-	TimestampTz now;
-	MemoryContext row_context;
-	Datum	   *group_values;
-	bool	   *group_nulls;
-	Datum	   *values;
-	bool	   *nulls;
-} Emission;
-
-static void
-emit_groups(Emission *emission, SeMemtable *table, const SeWindowBounds *window)
-{
-	ReaderQuery *query = emission->query;
-	const SeQueryPlan *plan = query->plan;
-	int			noutput = plan->output_desc->natts;
-	int64		ngroups;
-	SeGroup   **sorted;
-
-	sorted = se_memtable_sorted(table, &ngroups);
-	if (ngroups > 0 && emission->sink == NULL)
-		emission->sink = se_results_open(query->def->result, plan->output_desc);
-	for (int64 i = 0; i < ngroups; i++)
-	{
-		MemoryContext old = MemoryContextSwitchTo(emission->row_context);
-		bool		passes;
-
-		emission->group_values[0] = TimestampTzGetDatum(window->start);
-		emission->group_values[1] = TimestampTzGetDatum(window->end);
-		emission->group_nulls[0] = emission->group_nulls[1] = false;
-		for (int key = 0; key < plan->nkeys; key++)
-			emission->group_values[2 + key] = se_group_key(table, sorted[i], key,
-														   &emission->group_nulls[2 + key]);
-		for (int agg = 0; agg < plan->naggs; agg++)
-		{
-			int			column = 2 + plan->nkeys + agg;
-
-			emission->group_values[column] = se_group_result(table, sorted[i], agg,
-															 &emission->group_nulls[column]);
-		}
-		passes = se_finish_row(query->finish, emission->group_values, emission->group_nulls,
-							   emission->values + 2, emission->nulls + 2);
-		MemoryContextSwitchTo(old);
-		if (passes)
-		{
-			emission->values[0] = emission->group_values[0];
-			emission->values[1] = emission->group_values[1];
-			emission->nulls[0] = emission->nulls[1] = false;
-			emission->values[2 + noutput] = BoolGetDatum(true);
-			emission->values[3 + noutput] = Int32GetDatum(0);
-			emission->values[4 + noutput] = TimestampTzGetDatum(emission->now);
-			memset(emission->nulls + 2 + noutput, 0, 3 * sizeof(bool));
-			se_results_insert(emission->sink, emission->values, emission->nulls);
-		}
-		if (i % 64 == 63)
-		{
-			se_finish_reset(query->finish);
-			MemoryContextReset(emission->row_context);
-			CHECK_FOR_INTERRUPTS();
-		}
-	}
-	se_finish_reset(query->finish);
-	MemoryContextReset(emission->row_context);
-	pfree(sorted);
-}
-
-/*
- * Emit a window from slices[0..n-1], those that begin in it.  A slice that ends behind it
- * holds records that came too late for it.
- */
-static void
-emit_window(Emission *emission, const SeWindowBounds *window, OpenSlice **candidates,
-			int ncandidates)
-{
-	ReaderQuery *query = emission->query;
-	OpenSlice **slices = palloc(sizeof(OpenSlice *) * Max(ncandidates, 1));
-	int			nslices = 0;
-	int64		entries = 0;
-	int			nranges;
-
-	for (int i = 0; i < ncandidates; i++)
-		if (candidates[i]->end <= window->end)
-		{
-			slices[nslices++] = candidates[i];
-			entries += slice_entries(candidates[i]);
-		}
-	if (nslices == 1 && slices[0]->nruns == 0)
-	{
-		if (slices[0]->table != NULL)
-			emit_groups(emission, slices[0]->table, window);
-		return;
-	}
-	nranges = (int) Min(entries / RANGE_GROUPS + 1, 4096);
-	for (int i = 0; i < nranges; i++)
-	{
-		MergeRange	range;
-
-		set_range(&range, i, nranges);
-		range.table = se_memtable_create(query->layout, query->context,
-										 Min(entries / nranges + 1, RANGE_GROUPS));
-		for (int s = 0; s < nslices; s++)
-			merge_slice(query, emission->log, slices[s], &range);
-		emit_groups(emission, range.table, window);
-		se_memtable_free(range.table);
-	}
-}
-
-/* ---- which windows ---- */
+/* ---- windows and slices ---- */
 
 static int
 compare_windows(const void *a, const void *b)
@@ -234,11 +136,13 @@ compare_slices(const void *a, const void *b)
 	const OpenSlice *x = *(OpenSlice *const *) a;
 	const OpenSlice *y = *(OpenSlice *const *) b;
 
-	return x->start < y->start ? -1 : x->start > y->start ? 1 : 0;
+	if (x->start != y->start)
+		return x->start < y->start ? -1 : 1;
+	return x->end < y->end ? -1 : x->end > y->end ? 1 : 0;
 }
 
-static OpenSlice **
-sorted_slices(ReaderQuery *query, int *nslices)
+OpenSlice **
+se_slices_sorted(ReaderQuery *query, int *nslices)
 {
 	HASH_SEQ_STATUS status;
 	OpenSlice  *slice;
@@ -253,9 +157,9 @@ sorted_slices(ReaderQuery *query, int *nslices)
 	return slices;
 }
 
-static SeWindowBounds *
-windows_to_close(const ReaderQuery *query, OpenSlice **slices, int nslices, TimestampTz watermark,
-				 int *nwindows)
+SeWindowBounds *
+se_slices_windows(const ReaderQuery *query, OpenSlice **slices, int nslices, SeSliceFilter wanted,
+				  TimestampTz after, TimestampTz upto, int *nwindows)
 {
 	int			capacity = 16;
 	int			n = 0;
@@ -267,15 +171,17 @@ windows_to_close(const ReaderQuery *query, OpenSlice **slices, int nslices, Time
 		SeWindowIterator iterator;
 		SeWindowBounds window;
 
-		if (slices[i]->first_end > watermark)
+		if (slices[i]->first_end > upto || slices[i]->last_end <= after)
+			continue;
+		if (wanted != NULL && !wanted(query, slices[i]))
 			continue;
 		se_window_iterate(&iterator, &query->plan->window, slices[i]->start, slices[i]->end, NULL);
 		while (se_window_next(&iterator, &window))
 		{
-			if (window.end > watermark || window.end <= query->closed_through)
+			if (window.end > upto || window.end <= after)
 				continue;
 			if (n == capacity)
-				windows = repalloc(windows, sizeof(SeWindowBounds) * (capacity *= 2));
+				windows = repalloc_huge(windows, sizeof(SeWindowBounds) * (capacity *= 2));
 			windows[n++] = window;
 		}
 	}
@@ -287,81 +193,189 @@ windows_to_close(const ReaderQuery *query, OpenSlice **slices, int nslices, Time
 	return windows;
 }
 
-/*
- * Emit the windows of "query" that close at "watermark" and drop the slices that no
- * window needs any more.  Inside the commit's transaction with an active
- * snapshot; what is changed in memory is thrown away if the commit fails.
- */
-void
-se_close_windows(Reader *reader, ReaderQuery *query, TimestampTz watermark, TimestampTz now)
+int
+se_window_members(const SeWindowBounds *window, OpenSlice **slices, int nslices,
+				  OpenSlice **members)
 {
-	MemoryContext old = MemoryContextSwitchTo(reader->cycle);
-	Emission	emission = {0};
-	SeUserScope scope;
-	int			ncolumns = 2 + query->plan->nkeys + query->plan->naggs;
-	int			noutput = query->plan->output_desc->natts;
-	int			nslices;
-	int			nwindows;
-	OpenSlice **slices = sorted_slices(query, &nslices);
-	SeWindowBounds *windows = windows_to_close(query, slices, nslices, watermark, &nwindows);
+	int			low = 0;
+	int			high = nslices;
+	int			n = 0;
 
-	emission.query = query;
-	emission.now = now;
-	emission.group_values = palloc(sizeof(Datum) * ncolumns);
-	emission.group_nulls = palloc(sizeof(bool) * ncolumns);
-	emission.values = palloc(sizeof(Datum) * (noutput + 5));
-	emission.nulls = palloc(sizeof(bool) * (noutput + 5));
-	emission.row_context = AllocSetContextCreate(reader->cycle, "stream_engine emitted rows",
-												 ALLOCSET_DEFAULT_SIZES);
-	emission.log = se_state_log_open(true);
-
-	se_blame.query = query;
-	se_user_begin(&scope, query->def->owner, query->def->settings);
-	SE_FAILPOINT("emit.begin");
-	for (int w = 0, first = 0; w < nwindows; w++)
+	/* the first slice that does not begin before the window */
+	while (low < high)
 	{
-		int			last;
+		int			middle = low + (high - low) / 2;
 
-		/* windows ascend by end, and so by start for all kinds but cumulate */
-		if (query->plan->window.kind == SE_WINDOW_CUMULATE)
-			first = 0;
-		while (first < nslices && slices[first]->start < windows[w].start)
-			first++;
-		last = first;
-		while (last < nslices && slices[last]->start < windows[w].end)
-			last++;
-		if (windows[w].start < query->complete_from && !query->def->emit_partial)
-			query->windows_incomplete++;
+		if (slices[middle]->start < window->start)
+			low = middle + 1;
 		else
-		{
-			emit_window(&emission, &windows[w], slices + first, last - first);
-			query->windows_closed++;
-		}
+			high = middle;
 	}
-	if (emission.sink != NULL)
-		query->rows_out += se_results_close(emission.sink);
-	SE_FAILPOINT("emit.end");
-	se_user_end(&scope);
-	se_blame.query = NULL;
+	for (int i = low; i < nslices && slices[i]->start < window->end; i++)
+		if (slices[i]->end <= window->end)
+			members[n++] = slices[i];
+	return n;
+}
 
+/* ---- emission ---- */
+
+static void
+emit_groups(SeEmission *emission, SeMemtable *table, const SeWindowBounds *window)
+{
+	int64		ngroups;
+	SeGroup   **sorted = se_memtable_sorted(table, &ngroups);
+
+	for (int64 i = 0; i < ngroups; i++)
+		se_emission_fresh(emission, table, sorted[i], window->start, window->end);
+	pfree(sorted);
+}
+
+/* Emit a window for the first time. */
+static void
+emit_window(ReaderQuery *query, SeStateLog *log, SeEmission *emission,
+			const SeWindowBounds *window, OpenSlice **members, int nmembers)
+{
+	int64		entries = 0;
+	int			nranges;
+
+	if (nmembers == 1 && members[0]->nruns == 0)
+	{
+		if (members[0]->table != NULL)
+			emit_groups(emission, members[0]->table, window);
+		return;
+	}
+	for (int i = 0; i < nmembers; i++)
+		entries += se_slice_entries(members[i]);
+	nranges = se_merge_ranges(entries);
+	for (int i = 0; i < nranges; i++)
+	{
+		SeMergeRange range;
+
+		se_merge_range_set(&range, i, nranges);
+		range.table = se_memtable_create(query->layout, query->context,
+										 Min(entries / nranges + 1, SE_RANGE_GROUPS));
+		for (int s = 0; s < nmembers; s++)
+			se_merge_slice(query, log, members[s], &range);
+		emit_groups(emission, range.table, window);
+		se_memtable_free(range.table);
+	}
+}
+
+static void
+close_windows(ReaderQuery *query, SeStateLog *log, SeEmission *emission, OpenSlice **slices,
+			  int nslices, TimestampTz watermark)
+{
+	OpenSlice **members = palloc(sizeof(OpenSlice *) * Max(nslices, 1));
+	int			nwindows;
+	SeWindowBounds *windows = se_slices_windows(query, slices, nslices, NULL,
+												query->closed_through, watermark, &nwindows);
+
+	for (int w = 0; w < nwindows; w++)
+	{
+		int			nmembers = se_window_members(&windows[w], slices, nslices, members);
+
+		if (!se_window_is_emitted(query, &windows[w]))
+		{
+			/* it may have been taken for a complete one */
+			if (se_query_emits_changes(query))
+				se_emission_withdraw(emission, windows[w].start, windows[w].end);
+			query->windows_incomplete++;
+			continue;
+		}
+		if (!se_query_emits_changes(query) ||
+			!se_emit_last(query, log, emission, &windows[w], members, nmembers))
+			emit_window(query, log, emission, &windows[w], members, nmembers);
+		query->windows_closed++;
+	}
+}
+
+static void
+drop_slices(ReaderQuery *query, SeStateLog *log, OpenSlice **slices, int nslices,
+			TimestampTz watermark)
+{
 	for (int i = 0; i < nslices; i++)
 	{
 		TimestampTz key[2] = {slices[i]->start, slices[i]->end};
 
-		if (slices[i]->last_end > watermark)
+		if (se_slice_expires(query, slices[i]) > watermark)
 			continue;
 		if (slices[i]->nruns > 0)
-			se_state_log_delete(emission.log, query->def->id, slices[i]->start, slices[i]->end);
+			se_state_log_delete(log, query->def->id, slices[i]->start, slices[i]->end);
 		release_memtable(query, slices[i]);
 		hash_search(query->slices, key, HASH_REMOVE, NULL);
 	}
 	query->last_slice = NULL;
-	se_state_log_close(emission.log);
-	MemoryContextDelete(emission.row_context);
+}
+
+bool
+se_windows_emit(ReaderQuery *query, TimestampTz watermark, TimestampTz now)
+{
+	return query->next_close <= watermark || se_changes_are_due(query, now) ||
+		se_has_corrections(query);
+}
+
+static bool
+something_expires(ReaderQuery *query, TimestampTz watermark)
+{
+	HASH_SEQ_STATUS status;
+	OpenSlice  *slice;
+
+	hash_seq_init(&status, query->slices);
+	while ((slice = hash_seq_search(&status)) != NULL)
+		if (se_slice_expires(query, slice) <= watermark)
+		{
+			hash_seq_term(&status);
+			return true;
+		}
+	return false;
+}
+
+/*
+ * Emit what there is to emit of the windows of "query" at "watermark": corrections, windows
+ * that close, changes of open ones; and drop the slices that are not needed any
+ * more.  Inside the commit's transaction with an active snapshot; what is changed
+ * in memory is thrown away if the commit fails.
+ */
+void
+se_close_windows(Reader *reader, ReaderQuery *query, TimestampTz watermark, TimestampTz now)
+{
+	bool		emits = se_windows_emit(query, watermark, now);
+	MemoryContext old;
+	SeStateLog *log;
+	OpenSlice **slices;
+	int			nslices;
+
+	if (!emits && !something_expires(query, watermark))
+		return;
+	old = MemoryContextSwitchTo(reader->cycle);
+	slices = se_slices_sorted(query, &nslices);
+	log = se_state_log_open(true);
+	if (emits)
+	{
+		SeUserScope scope;
+		SeEmission *emission;
+
+		se_blame.query = query;
+		se_user_begin(&scope, query->def->owner, query->def->settings);
+		emission = se_emission_begin(query, now, reader->cycle);
+		SE_FAILPOINT("emit.begin");
+		se_correct_windows(query, log, emission, slices, nslices);
+		if (query->next_close <= watermark)
+			close_windows(query, log, emission, slices, nslices, watermark);
+		if (se_changes_are_due(query, now))
+			se_emit_changes(query, log, emission, slices, nslices, watermark,
+							reader->def->seq + 1, now);
+		se_emission_end(emission);
+		SE_FAILPOINT("emit.end");
+		se_user_end(&scope);
+		se_blame.query = NULL;
+	}
+	drop_slices(query, log, slices, nslices, watermark);
+	se_state_log_close(log);
 	MemoryContextSwitchTo(old);
 }
 
-/* ---- the slices that stay open ---- */
+/* ---- the slices that stay ---- */
 
 typedef struct FlushTarget
 {
@@ -381,11 +395,12 @@ append_chunk(void *arg, const char *bytes, Size size, uint32 hash_low, uint32 ha
 }
 
 static bool
-worth_folding(const OpenSlice *slice)
+worth_folding(const ReaderQuery *query, const OpenSlice *slice, int64 seq)
 {
 	int64		groups = Max(slice->largest, se_memtable_ngroups(slice->table));
+	bool		waits = se_query_emits_changes(query) && query->changes_seq < seq;
 
-	return slice->nruns >= FOLD_RUNS &&
+	return slice->nruns >= (waits ? FOLD_RUNS_CHANGES : FOLD_RUNS) &&
 		slice->entries > Max(groups * FOLD_ENTRIES_PER_GROUP, FOLD_MIN_ENTRIES);
 }
 
@@ -393,19 +408,19 @@ worth_folding(const OpenSlice *slice)
 static void
 fold_slice(ReaderQuery *query, OpenSlice *slice, FlushTarget *target)
 {
-	int64		entries = slice_entries(slice);
-	int			nranges = (int) Min(entries / FOLD_ENTRIES_PER_GROUP / RANGE_GROUPS + 1, 4096);
+	int64		entries = se_slice_entries(slice);
+	int			nranges = se_merge_ranges(entries / FOLD_ENTRIES_PER_GROUP);
 	int64		groups = 0;
 
 	SE_FAILPOINT("fold.begin");
 	for (int i = 0; i < nranges; i++)
 	{
-		MergeRange	range;
+		SeMergeRange range;
 
-		set_range(&range, i, nranges);
+		se_merge_range_set(&range, i, nranges);
 		range.table = se_memtable_create(query->layout, query->context,
-										 Min(slice->largest / nranges + 1, RANGE_GROUPS));
-		merge_slice(query, target->log, slice, &range);
+										 Min(slice->largest / nranges + 1, SE_RANGE_GROUPS));
+		se_merge_slice(query, target->log, slice, &range);
 		groups += se_memtable_ngroups(range.table);
 		se_memtable_flush(range.table, SE_CHUNK_SIZE, append_chunk, target);
 		se_memtable_free(range.table);
@@ -418,13 +433,14 @@ fold_slice(ReaderQuery *query, OpenSlice *slice, FlushTarget *target)
 }
 
 /*
- * Write the groups of open slices to the state log as runs of this commit and
- * empty their memtables.
+ * Write the groups of slices to the state log as runs of this commit and empty
+ * their memtables.
  */
 void
 se_flush_slices(Reader *reader, ReaderQuery *query)
 {
 	MemoryContext old = MemoryContextSwitchTo(reader->cycle);
+	int64		seq = reader->def->seq + 1;
 	SeStateLog *log = NULL;
 	HASH_SEQ_STATUS status;
 	OpenSlice  *slice;
@@ -446,8 +462,8 @@ se_flush_slices(Reader *reader, ReaderQuery *query)
 			target.log = log;
 			target.query = query->def->id;
 			target.slice = slice;
-			target.seq = reader->def->seq + 1;
-			if (worth_folding(slice))
+			target.seq = seq;
+			if (worth_folding(query, slice, seq))
 				fold_slice(query, slice, &target);
 			else
 			{
@@ -456,6 +472,7 @@ se_flush_slices(Reader *reader, ReaderQuery *query)
 				slice->entries += ngroups;
 				slice->largest = Max(slice->largest, ngroups);
 			}
+			slice->changed = query->changes_seq < seq;
 			query->expected_groups = Max(ngroups, query->expected_groups / 2);
 		}
 		release_memtable(query, slice);

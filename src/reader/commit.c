@@ -11,7 +11,9 @@
  *	  further and throws its cycle away.
  *
  *	  Row locks are taken in the same order by all: reader, side outputs, results,
- *	  partitions, queries.
+ *	  partitions, queries.  A reader never waits for its own row, because it has
+ *	  the stream locked, which a session that has changed the row may want next
+ *	  (BEGIN; pause; DROP): a row that is locked counts as one that has moved.
  */
 #include "postgres.h"
 
@@ -107,7 +109,9 @@ advance_reader(Reader *reader, TimestampTz *watermark, TimestampTz now)
 		plan = keep_plan("UPDATE stream_engine.reader SET seq = $3 + 1,"
 						 " watermark = GREATEST($4, advance_to), promise = GREATEST($4, advance_to),"
 						 " advance_to = NULL, committed_at = $5"
-						 " WHERE id = $1 AND generation = $2 AND seq = $3 RETURNING watermark",
+						 " WHERE id = (SELECT id FROM stream_engine.reader WHERE id = $1"
+						 " AND generation = $2 AND seq = $3 FOR NO KEY UPDATE SKIP LOCKED)"
+						 " RETURNING watermark",
 						 lengthof(types), types);
 	}
 	values[0] = Int32GetDatum(reader->def->id);
@@ -128,20 +132,21 @@ store_query(Reader *reader, ReaderQuery *query, TimestampTz watermark, Timestamp
 {
 	static SPIPlanPtr progress = NULL;
 	static SPIPlanPtr counters = NULL;
-	Datum		values[8];
-	char		nulls[] = "        ";
+	Datum		values[10];
+	char		nulls[] = "          ";
 
 	if (progress == NULL)
 	{
 		Oid			types[] = {INT4OID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT8OID, INT8OID, INT8OID,
-		TIMESTAMPTZOID, INT8OID};
+		TIMESTAMPTZOID, INT8OID, INT8OID, TIMESTAMPTZOID};
 		Oid			counter_types[] = {INT4OID, INT4OID, INT8OID, INT8OID, INT8OID, INT8OID,
 		INT8OID, INT8OID};
 
 		progress = keep_plan("UPDATE stream_engine.query_progress SET closed_through = $2,"
 							 " complete_from = $3, windows_closed = windows_closed + $4,"
 							 " windows_incomplete = windows_incomplete + $5, rows_out = rows_out + $6,"
-							 " emitted_at = COALESCE($7, emitted_at), state_stamp = $8"
+							 " emitted_at = COALESCE($7, emitted_at), state_stamp = $8,"
+							 " changes_seq = $9, changes_at = $10"
 							 " WHERE query = $1", lengthof(types), types);
 		counters = keep_plan("INSERT INTO stream_engine.query_partition AS p"
 							 " (query, partition, counted, filtered, late, late_assignments,"
@@ -178,6 +183,10 @@ store_query(Reader *reader, ReaderQuery *query, TimestampTz watermark, Timestamp
 	if (query->rows_out == 0)
 		nulls[6] = 'n';
 	values[7] = Int64GetDatum((int64) se_layout_stamp(query->layout));
+	values[8] = Int64GetDatum(query->changes_seq);
+	values[9] = TimestampTzGetDatum(query->changes_at);
+	if (query->changes_at == DT_NOBEGIN)
+		nulls[9] = 'n';
 	run_plan(progress, values, nulls, SPI_OK_UPDATE);
 	if (SPI_processed != 1)
 		ereport(ERROR,
@@ -287,6 +296,10 @@ se_reader_commit(Reader *reader)
 	PushActiveSnapshot(GetTransactionSnapshot());
 	idle_close = se_partitions_idle_close(reader, now);
 	watermark = Max(watermark, idle_close);
+	/* who drops or alters a result table comes for our rows next */
+	for (int q = 0; q < reader->nqueries; q++)
+		if (se_windows_emit(&reader->queries[q], watermark, now))
+			LockRelationOid(reader->queries[q].def->result, RowExclusiveLock);
 	se_catalog_begin(&scope);
 	SE_FAILPOINT("commit.before_fence");
 	if (!advance_reader(reader, &watermark, now))
@@ -301,7 +314,7 @@ se_reader_commit(Reader *reader)
 
 	/* deferred triggers may not fire inside a security-restricted operation */
 	for (int q = 0; q < reader->nqueries; q++)
-		if (reader->queries[q].next_close <= watermark)
+		if (se_windows_emit(&reader->queries[q], watermark, now))
 		{
 			if (SPI_execute("SET CONSTRAINTS ALL IMMEDIATE", false, 0) != SPI_OK_UTILITY)
 				elog(ERROR, "could not set constraints immediate");
@@ -327,8 +340,7 @@ se_reader_commit(Reader *reader)
 			se_global_commit(reader, query, watermark, now);
 			continue;
 		}
-		if (query->next_close <= watermark)
-			se_close_windows(reader, query, watermark, now);
+		se_close_windows(reader, query, watermark, now);
 		SE_FAILPOINT("commit.before_chunks");
 		se_blame.query = query;
 		se_flush_slices(reader, query);

@@ -143,6 +143,12 @@ se_emission_replace(SeEmission *emission, SeMemtable *table, SeGroup *group, Tim
 	}
 }
 
+bool
+se_emission_exists(SeEmission *emission, TimestampTz start, TimestampTz end)
+{
+	return se_results_exist(sink_of(emission), start, end);
+}
+
 void
 se_emission_finalize(SeEmission *emission, TimestampTz start, TimestampTz end)
 {

@@ -30,6 +30,9 @@ extern void se_emission_fresh(SeEmission *emission, SeMemtable *table, SeGroup *
 extern void se_emission_replace(SeEmission *emission, SeMemtable *table, SeGroup *group,
 								TimestampTz start, TimestampTz end, bool is_final);
 
+/* Whether the table has rows of a window. */
+extern bool se_emission_exists(SeEmission *emission, TimestampTz start, TimestampTz end);
+
 /* Make the other rows of a window final, or delete those that are not. */
 extern void se_emission_finalize(SeEmission *emission, TimestampTz start, TimestampTz end);
 extern void se_emission_withdraw(SeEmission *emission, TimestampTz start, TimestampTz end);

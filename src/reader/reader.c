@@ -198,6 +198,7 @@ load_slice(void *arg, TimestampTz start, TimestampTz end, int nruns, int64 entri
 	slice->nruns = nruns;
 	slice->entries = entries;
 	slice->largest = largest;
+	slice->changed = true;
 }
 
 /* The owner may have lost the right to read the stream since the query was made. */
@@ -237,6 +238,8 @@ load_query(Reader *reader, ReaderQuery *query, SeQueryDef *def)
 	query->closed_through = reader->def->watermark > def->closed_through ?
 		def->closed_through : reader->def->watermark;
 	query->complete_from = def->complete_from;
+	query->changes_seq = def->changes_seq;
+	query->changes_at = def->changes_at;
 	query->expected_groups = 64;
 
 	ctl.keysize = 2 * sizeof(TimestampTz);
@@ -311,6 +314,32 @@ is_wanted(const SeReaderDef *def, const SeStream *stream, const List *queries)
 {
 	return strcmp(stream->state, "running") == 0 && stream->at_home &&
 		(def->head || queries != NIL);
+}
+
+/*
+ * Whether no transaction is about to change the reader's row.  While one is, the
+ * reader holds no lock that it could want.
+ */
+static bool
+definition_is_settled(void)
+{
+	SeCatalogScope scope;
+	Oid			type = INT4OID;
+	Datum		key = Int32GetDatum(my_reader);
+	bool		result = true;
+
+	if (!se_worker_begin())
+		return true;
+	PushActiveSnapshot(GetTransactionSnapshot());
+	se_catalog_begin(&scope);
+	if (se_spi("SELECT FROM stream_engine.reader WHERE id = $1 FOR SHARE SKIP LOCKED", 1, &type,
+			   &key, NULL, SPI_OK_SELECT) == 0)
+		result = se_spi("SELECT FROM stream_engine.reader WHERE id = $1", 1, &type, &key, NULL,
+						SPI_OK_SELECT) == 0;
+	se_catalog_end(&scope);
+	PopActiveSnapshot();
+	se_worker_commit();
+	return result;
 }
 
 /*
@@ -533,8 +562,9 @@ catching_up(const Reader *reader)
 	return false;
 }
 
+/* Whether a commit now would close a window; with "soon" also within SESSION_COMMIT_MS. */
 static bool
-can_close(Reader *reader, TimestampTz now)
+can_close(Reader *reader, TimestampTz now, bool soon)
 {
 	bool		idle[1024];
 	bool	   *flags = idle;
@@ -547,7 +577,7 @@ can_close(Reader *reader, TimestampTz now)
 	for (int i = 0; i < reader->nqueries && !result; i++)
 	{
 		/* sessions of many keys end all the time */
-		if (reader->queries[i].plan->window.kind == SE_WINDOW_SESSION &&
+		if (reader->queries[i].plan->window.kind == SE_WINDOW_SESSION && !soon &&
 			now - reader->last_commit < SESSION_COMMIT_MS * 1000)
 			continue;
 		result = reader->queries[i].next_close <= watermark;
@@ -599,16 +629,22 @@ commit_interval(const Reader *reader)
 	return Max(interval, wanted);
 }
 
-/* When the next interval trigger fires; DT_NOEND if none has anything to emit. */
+/*
+ * When the next interval trigger fires, or changes are to be emitted; DT_NOEND if
+ * there is nothing to emit.
+ */
 static TimestampTz
 trigger_due(const Reader *reader)
 {
 	TimestampTz due = DT_NOEND;
 
 	for (int i = 0; i < reader->nqueries; i++)
+	{
 		if (reader->queries[i].plan->window.kind == SE_WINDOW_GLOBAL &&
 			hash_get_num_entries(reader->queries[i].slices) > 0)
 			due = Min(due, se_global_due(&reader->queries[i]));
+		due = Min(due, se_changes_due(&reader->queries[i]));
+	}
 	return due;
 }
 
@@ -626,7 +662,7 @@ commit_due(Reader *reader, TimestampTz now)
 		return true;
 	if (pg_atomic_read_u32(&se_shared->waiters) > 0 && !catching_up(reader))
 		return true;
-	return can_close(reader, now) &&
+	return can_close(reader, now, false) &&
 		(!catching_up(reader) || now - reader->last_commit >= CATCH_UP_COMMIT_MS * 1000);
 }
 
@@ -776,13 +812,14 @@ drain(Reader *reader, bool *more)
 }
 
 static long
-next_timeout(const Reader *reader, TimestampTz now, int poll_ms)
+next_timeout(Reader *reader, TimestampTz now, int poll_ms)
 {
 	TimestampTz deadline = now + (int64) IDLE_WAIT_MS * 1000;
 
 	if (reader->dirty)
-		deadline = Min(deadline, Max(reader->last_commit, reader->cycle_began) +
-					   commit_interval(reader));
+		deadline = Min(deadline, can_close(reader, now, true) ?
+					   reader->last_commit + SESSION_COMMIT_MS * 1000 :
+					   Max(reader->last_commit, reader->cycle_began) + commit_interval(reader));
 	deadline = Min(deadline, se_partitions_next_move(reader));
 	deadline = Min(deadline, trigger_due(reader));
 	if (poll_ms > 0)
@@ -937,8 +974,12 @@ static void
 reader_loop(void)
 {
 	while (!se_worker_must_stop())
-		if (one_life() == OUTCOME_LEAVE)
+	{
+		if (!definition_is_settled())
+			(void) se_worker_wait(-1, CHECK_DEFINITION_MS);
+		else if (one_life() == OUTCOME_LEAVE)
 			break;
+	}
 }
 
 void

@@ -95,6 +95,7 @@ typedef struct OpenSlice
 	int			nruns;
 	int64		entries;
 	int64		largest;		/* groups of the largest run */
+	bool		changed;		/* runs since changes were emitted, perhaps */
 	/* of the batch */
 	int			batch_rows;
 	int			batch_start;
@@ -115,6 +116,8 @@ typedef struct ReaderQuery
 	TimestampTz next_close;		/* earliest end of an open window, or DT_NOEND */
 	TimestampTz closed_through; /* committed */
 	TimestampTz complete_from;
+	int64		changes_seq;	/* emit => 'changes': seq of the commit that emitted last */
+	TimestampTz changes_at;		/* and when; DT_NOBEGIN: never */
 	List	   *spare;			/* emptied memtables */
 	/* global windows: keys changed since the interval trigger fired */
 	SeMemtable *changed;
@@ -195,6 +198,25 @@ se_query_refuses(const ReaderQuery *query, TimestampTz end, TimestampTz watermar
 	return se_time_after(end, query->def->allowed_lateness) <= watermark;
 }
 
+/* How long slices are kept after their last window has closed, microseconds. */
+static inline int64
+se_query_retention(const ReaderQuery *query)
+{
+	return Max(query->def->allowed_lateness, query->def->correction_horizon);
+}
+
+static inline TimestampTz
+se_slice_expires(const ReaderQuery *query, const OpenSlice *slice)
+{
+	return se_time_after(slice->last_end, se_query_retention(query));
+}
+
+static inline bool
+se_query_emits_changes(const ReaderQuery *query)
+{
+	return strcmp(query->def->emit, "changes") == 0;
+}
+
 /* partitions.c */
 extern void se_partitions_load(Reader *reader);
 extern bool se_partitions_discover(Reader *reader, int timeout_ms);
@@ -221,7 +243,11 @@ extern void se_query_next_close(ReaderQuery *query);
 extern int	se_hidden_aggregates(const SeQueryPlan *plan);
 extern SeGroupLayout *se_query_layout(const SeQueryPlan *plan, MemoryContext context);
 
+/* correct.c */
+extern TimestampTz se_changes_due(const ReaderQuery *query);
+
 /* close.c */
+extern bool se_windows_emit(ReaderQuery *query, TimestampTz watermark, TimestampTz now);
 extern void se_close_windows(Reader *reader, ReaderQuery *query, TimestampTz watermark,
 							 TimestampTz now);
 extern void se_flush_slices(Reader *reader, ReaderQuery *query);

@@ -465,7 +465,8 @@ se_session_commit(Reader *reader, ReaderQuery *query, TimestampTz watermark, Tim
 	OpenSlice  *slice;
 	OpenSlice **slices = palloc(sizeof(OpenSlice *) * Max(hash_get_num_entries(query->slices), 1));
 	int			n = 0;
-	bool		close = query->next_close <= watermark;
+	/* without a watermark nothing has ended, and there is no arithmetic on it */
+	bool		close = watermark != DT_NOBEGIN && query->next_close <= watermark;
 
 	closing.reader = reader;
 	closing.query = query;
@@ -525,7 +526,7 @@ se_session_next_close(ReaderQuery *query)
 	while ((slice = hash_seq_search(&status)) != NULL)
 		if (slice->start + gap > query->closed_through)
 			next = Min(next, slice->start + gap);
-	return next;
+	return Max(next, query->closed_through + 1);
 }
 
 static TimestampTz

@@ -31,6 +31,8 @@
 
 PG_FUNCTION_INFO_V1(se_verify);
 
+#define ASK_TIMEOUT_MS 5000
+
 typedef struct VerifyInput
 {
 	SeQueryDef *query;
@@ -63,6 +65,33 @@ int_value(uint64 row, int column)
 		(int64) DatumGetInt32(value) : DatumGetInt64(value);
 }
 
+/* The records must still be there, from the first one that the query has read. */
+static void
+check_retention(const VerifyInput *input)
+{
+	const SeSourceRoutine *routine = se_source()->routine_of_server(input->stream->serverid);
+	SeSource   *source = routine->open(input->stream->relid, input->stream->owner);
+
+	(void) routine->partitions(source, ASK_TIMEOUT_MS);
+	for (int i = 0; i < input->override.nranges; i++)
+	{
+		const SeScanRange *range = &input->override.ranges[i];
+		int64		low;
+		int64		high;
+
+		routine->offsets(source, range->partition, ASK_TIMEOUT_MS, &low, &high);
+		if (range->start < low && range->start < range->end)
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 errmsg("query %s cannot be verified: its first records are not in the topic any more",
+							input->query->name),
+					 errdetail("The query has read partition %d from offset %lld, the topic begins at %lld.",
+							   range->partition, (long long) range->start, (long long) low),
+					 errhint("A query that is created now with the same SELECT can be verified.")));
+	}
+	routine->close(source);
+}
+
 static void
 find_input(VerifyInput *input, Oid relid)
 {
@@ -85,6 +114,10 @@ find_input(VerifyInput *input, Oid relid)
 				 errmsg("\"%s\" is not a query", get_rel_name(relid) ? get_rel_name(relid) : "?"),
 				 errhint("A query is named by its result table.")));
 	input->query = se_query_load(id);
+	if (input->query == NULL || input->query->name == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("the query has been dropped")));
 	se_check_owner(input->query->batch_view);
 	input->stream = se_stream_load(input->query->stream);
 	if (input->stream->options.processing_time)
@@ -151,6 +184,7 @@ find_input(VerifyInput *input, Oid relid)
 						input->query->name, (long long) input->dropped),
 				 errdetail("The positions of dropped records are not kept."),
 				 errhint("Create the query with late => 'store'.")));
+	check_retention(input);
 	input->override.relid = input->stream->relid;
 	input->override.quiet = true;
 }

@@ -69,6 +69,7 @@ struct SeResultSink
 	const SeQueryPlan *query;
 	SPIPlanPtr	upsert;
 	SPIPlanPtr	upsert_changed;
+	SPIPlanPtr	exist;
 	SPIPlanPtr	finalize;
 	SPIPlanPtr	withdraw;
 	List	   *deletes;		/* of DeleteStatement */
@@ -464,6 +465,26 @@ se_results_delete(SeResultSink *sink, const Datum *values, const bool *nulls)
 	}
 	(void) execute(statement->plan, values, null_flags(sink, nulls), SPI_OK_DELETE);
 	bms_free(null_keys);
+}
+
+bool
+se_results_exist(SeResultSink *sink, TimestampTz window_start, TimestampTz window_end)
+{
+	Datum		values[2] = {TimestampTzGetDatum(window_start), TimestampTzGetDatum(window_end)};
+	bool		found;
+
+	flush_fast(sink);
+	if (sink->exist == NULL)
+	{
+		Oid			types[2] = {TIMESTAMPTZOID, TIMESTAMPTZOID};
+
+		sink->exist = prepare(sink, psprintf("SELECT FROM %s WHERE window_start OPERATOR(pg_catalog.=) $1"
+											 " AND window_end OPERATOR(pg_catalog.=) $2 LIMIT 1",
+											 table_name(sink)), 2, types);
+	}
+	found = execute(sink->exist, values, NULL, SPI_OK_SELECT) > 0;
+	SPI_freetuptable(SPI_tuptable);
+	return found;
 }
 
 void

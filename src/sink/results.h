@@ -43,6 +43,9 @@ extern void se_results_upsert(SeResultSink *sink, const Datum *values, const boo
 /* Delete the row of the same window and keys, if there is one. */
 extern void se_results_delete(SeResultSink *sink, const Datum *values, const bool *nulls);
 
+/* Whether there are rows of a window. */
+extern bool se_results_exist(SeResultSink *sink, TimestampTz window_start, TimestampTz window_end);
+
 /* Make all rows of a window final that are not; or delete these. */
 extern void se_results_finalize(SeResultSink *sink, TimestampTz window_start,
 								TimestampTz window_end, TimestampTz emitted_at);

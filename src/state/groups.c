@@ -21,6 +21,12 @@ se_memtable_layout(const SeMemtable *table)
 	return table->layout;
 }
 
+uint32
+se_group_hash(const SeGroup *group)
+{
+	return group->hash;
+}
+
 SeGroup *
 se_memtable_get(SeMemtable *table, const SeGroup *probe)
 {

@@ -116,7 +116,7 @@ begin_scan(SeStateLog *log, ScanKeyData *keys, int32 query, TimestampTz slice_st
 	IndexScanDesc scan;
 
 	ScanKeyInit(&keys[0], 1, BTEqualStrategyNumber, F_INT4EQ, Int32GetDatum(query));
-	if (nkeys == 3)
+	if (nkeys >= 3)
 	{
 		ScanKeyInit(&keys[1], 2, BTEqualStrategyNumber, F_TIMESTAMPTZ_EQ,
 					TimestampTzGetDatum(slice_start));
@@ -130,12 +130,15 @@ begin_scan(SeStateLog *log, ScanKeyData *keys, int32 query, TimestampTz slice_st
 
 static void
 read_chunks(SeStateLog *log, int32 query, TimestampTz slice_start, TimestampTz slice_end,
-			uint32 hash_low, uint32 hash_high, SeChunkReader reader, SeOrderedReader ordered,
-			void *arg)
+			int64 seq, uint32 hash_low, uint32 hash_high, SeChunkReader reader,
+			SeOrderedReader ordered, void *arg)
 {
 	TupleTableSlot *slot = table_slot_create(log->heap, NULL);
-	ScanKeyData keys[3];
-	IndexScanDesc scan = begin_scan(log, keys, query, slice_start, slice_end, 3);
+	ScanKeyData keys[4];
+	IndexScanDesc scan;
+
+	ScanKeyInit(&keys[3], 4, BTGreaterStrategyNumber, F_INT8GT, Int64GetDatum(seq));
+	scan = begin_scan(log, keys, query, slice_start, slice_end, seq > 0 ? 4 : 3);
 
 	while (index_getnext_slot(scan, ForwardScanDirection, slot))
 	{
@@ -166,14 +169,22 @@ void
 se_state_log_read(SeStateLog *log, int32 query, TimestampTz slice_start, TimestampTz slice_end,
 				  uint32 hash_low, uint32 hash_high, SeChunkReader reader, void *arg)
 {
-	read_chunks(log, query, slice_start, slice_end, hash_low, hash_high, reader, NULL, arg);
+	read_chunks(log, query, slice_start, slice_end, 0, hash_low, hash_high, reader, NULL, arg);
+}
+
+void
+se_state_log_read_since(SeStateLog *log, int32 query, TimestampTz slice_start,
+						TimestampTz slice_end, int64 seq, uint32 hash_low, uint32 hash_high,
+						SeChunkReader reader, void *arg)
+{
+	read_chunks(log, query, slice_start, slice_end, seq, hash_low, hash_high, reader, NULL, arg);
 }
 
 void
 se_state_log_read_ordered(SeStateLog *log, int32 query, TimestampTz slice_start,
 						  TimestampTz slice_end, SeOrderedReader reader, void *arg)
 {
-	read_chunks(log, query, slice_start, slice_end, 0, PG_UINT32_MAX, NULL, reader, arg);
+	read_chunks(log, query, slice_start, slice_end, 0, 0, PG_UINT32_MAX, NULL, reader, arg);
 }
 
 void

@@ -50,6 +50,11 @@ typedef void (*SeOrderedReader) (void *arg, const char *bytes, Size size, bool t
 extern void se_state_log_read_ordered(SeStateLog *log, int32 query, TimestampTz slice_start,
 									  TimestampTz slice_end, SeOrderedReader reader, void *arg);
 
+/* The same of runs with a seq greater than "seq". */
+extern void se_state_log_read_since(SeStateLog *log, int32 query, TimestampTz slice_start,
+									TimestampTz slice_end, int64 seq, uint32 hash_low,
+									uint32 hash_high, SeChunkReader reader, void *arg);
+
 /* Delete all chunks of a slice that the active snapshot sees. */
 extern void se_state_log_delete(SeStateLog *log, int32 query, TimestampTz slice_start,
 								TimestampTz slice_end);
