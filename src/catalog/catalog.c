@@ -405,8 +405,13 @@ se_query_plan_of_view(Oid view)
 {
 	Relation	relation = relation_open(view, AccessShareLock);
 	Query	   *query = copyObject(get_view_query(relation));
-	SeQueryPlan *plan = se_query_compile(query, NULL, se_stream_lookup, 2);
+	SeQueryPlan *plan;
+	SeUserScope scope;
 
+	/* planning evaluates what is constant, be it the owner's own functions */
+	se_user_begin(&scope, relation->rd_rel->relowner, NIL);
+	plan = se_query_compile(query, NULL, se_stream_lookup, 2);
+	se_user_end(&scope);
 	relation_close(relation, NoLock);
 	return plan;
 }

@@ -203,9 +203,9 @@ begin_scan(ForeignScanState *node, int eflags)
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("row security on %s hides its open windows", scan->def->name),
 				 errhint("Read the result table itself.")));
+	se_user_begin(&scope, scan->def->owner, scan->def->settings);
 	scan->plan = se_query_plan_of_view(scan->def->batch_view);
 	scan->layout = se_query_layout(scan->plan, scan->context);
-	se_user_begin(&scope, scan->def->owner, scan->def->settings);
 	scan->finish = se_finish_create(scan->plan, scan->context);
 	se_user_end(&scope);
 	scan->window_context = AllocSetContextCreate(scan->context, "stream_engine open window",

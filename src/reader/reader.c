@@ -225,9 +225,9 @@ load_query(Reader *reader, ReaderQuery *query, SeQueryDef *def)
 										   ALLOCSET_DEFAULT_SIZES);
 	old = MemoryContextSwitchTo(query->context);
 	check_stream_rights(def);
-	query->plan = se_query_plan_of_view(def->batch_view);
 	/* the right to execute functions and aggregates is the owner's */
 	se_user_begin(&scope, def->owner, def->settings);
+	query->plan = se_query_plan_of_view(def->batch_view);
 	query->eval = se_eval_create(query->plan, reader->desc, query->context);
 	query->finish = se_finish_create(query->plan, query->context);
 	se_user_end(&scope);
@@ -358,6 +358,7 @@ load_reader(MemoryContext context)
 	Bitmapset  *needed = NULL;
 	int			n = 0;
 	MemoryContext old;
+	SeUserScope scope;
 
 	if (!se_worker_begin())
 		return NULL;
@@ -406,7 +407,10 @@ load_reader(MemoryContext context)
 			if (!TupleDescAttr(reader->desc, i)->attisdropped)
 				needed = bms_add_member(needed, i + 1);
 	}
+	/* constant parts of DEFAULT and CHECK are evaluated here */
+	se_user_begin(&scope, stream->owner, NIL);
 	reader->decoder = se_source()->decoder_create(relation, stream->event_time, needed, context);
+	se_user_end(&scope);
 	table_close(relation, NoLock);
 
 	se_partitions_load(reader);
