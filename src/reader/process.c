@@ -716,6 +716,8 @@ process_sessions(Reader *reader, SeBatch *batch, const SeRecord *records, int nr
 			nrecords = stop;
 			unjudge(reader, mark);
 			*ngood = judge_batch(reader, batch, records, nrecords);
+			/* its partition is not idle: the commit must get as far as the record's watermark */
+			reader->partitions[records[stop].partition].caught_up = false;
 		}
 	}
 	return nrecords;
