@@ -182,7 +182,7 @@ store_query(Reader *reader, ReaderQuery *query, TimestampTz watermark, Timestamp
 	values[6] = TimestampTzGetDatum(now);
 	if (query->rows_out == 0)
 		nulls[6] = 'n';
-	values[7] = Int64GetDatum((int64) se_layout_stamp(query->layout));
+	values[7] = Int64GetDatum((int64) se_query_stamp(query->plan, query->layout));
 	values[8] = Int64GetDatum(query->changes_seq);
 	values[9] = TimestampTzGetDatum(query->changes_at);
 	if (query->changes_at == DT_NOBEGIN)

@@ -12,6 +12,7 @@
 
 #include "catalog/pg_aggregate.h"
 #include "catalog/pg_type.h"
+#include "common/hashfn.h"
 #include "nodes/makefuncs.h"
 #include "utils/fmgroids.h"
 
@@ -73,4 +74,30 @@ se_query_layout(const SeQueryPlan *plan, MemoryContext context)
 												 TIMESTAMPTZOID, plan->time_column);
 	}
 	return se_layout_create(plan->nkeys, keys, plan->naggs + nhidden, aggs, context);
+}
+
+static uint32
+interval_stamp(uint32 stamp, const Interval *interval)
+{
+	int64		fields[3] = {interval->time, interval->day, interval->month};
+
+	return hash_combine(stamp, hash_bytes((const unsigned char *) fields, sizeof(fields)));
+}
+
+/*
+ * What state was written under: the format of its groups and the bounds of its
+ * slices.  A definition of another stamp cannot go on with it.
+ */
+uint32
+se_query_stamp(const SeQueryPlan *plan, const SeGroupLayout *layout)
+{
+	const SeWindowSpec *window = &plan->window;
+	const char *zone = window->zone_name ? window->zone_name : "";
+	int64		fields[2] = {window->kind, window->has_origin ? window->origin : 0};
+	uint32		stamp = se_layout_stamp(layout);
+
+	stamp = interval_stamp(stamp, &window->size);
+	stamp = interval_stamp(stamp, &window->every);
+	stamp = hash_combine(stamp, hash_bytes((const unsigned char *) fields, sizeof(fields)));
+	return hash_combine(stamp, hash_bytes((const unsigned char *) zone, strlen(zone)));
 }

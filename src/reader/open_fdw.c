@@ -217,7 +217,7 @@ begin_scan(ForeignScanState *node, int eflags)
 	scan->values = palloc(sizeof(Datum) * scan->plan->output_desc->natts);
 	scan->nulls = palloc(sizeof(bool) * scan->plan->output_desc->natts);
 
-	if (scan->def->has_stamp && (uint32) scan->def->state_stamp != se_layout_stamp(scan->layout))
+	if (scan->def->has_stamp && (uint32) scan->def->state_stamp != se_query_stamp(scan->plan, scan->layout))
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("the state of query %s was written in another format", scan->def->name)));

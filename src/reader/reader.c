@@ -228,6 +228,12 @@ load_query(Reader *reader, ReaderQuery *query, SeQueryDef *def)
 	/* the right to execute functions and aggregates is the owner's */
 	se_user_begin(&scope, def->owner, def->settings);
 	query->plan = se_query_plan_of_view(def->batch_view);
+	if (query->plan->stream != reader->stream->relid)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("view \"%s\" does not read stream %s any more", get_rel_name(def->batch_view),
+						reader->stream->name),
+				 errhint("Give the view its former definition, or drop the query and create it again.")));
 	query->eval = se_eval_create(query->plan, reader->desc, query->context);
 	query->finish = se_finish_create(query->plan, query->context);
 	se_user_end(&scope);
@@ -251,11 +257,11 @@ load_query(Reader *reader, ReaderQuery *query, SeQueryDef *def)
 	se_state_log_slices(log, def->id, load_slice, query);
 	se_state_log_close(log);
 	if (hash_get_num_entries(query->slices) > 0 && def->has_stamp &&
-		(uint32) def->state_stamp != se_layout_stamp(query->layout))
+		(uint32) def->state_stamp != se_query_stamp(query->plan, query->layout))
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("the state of query %s was written in another format", def->name),
-				 errdetail("A type, a collation or an aggregate of the query, or the server's major version, has changed."),
+				 errdetail("A type, a collation, an aggregate or the window of the query, or the server's major version, has changed."),
 				 errhint("Drop the query and create it again.")));
 	se_query_next_close(query);
 	MemoryContextSwitchTo(old);

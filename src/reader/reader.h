@@ -242,6 +242,7 @@ extern void se_query_next_close(ReaderQuery *query);
 /* layout.c */
 extern int	se_hidden_aggregates(const SeQueryPlan *plan);
 extern SeGroupLayout *se_query_layout(const SeQueryPlan *plan, MemoryContext context);
+extern uint32 se_query_stamp(const SeQueryPlan *plan, const SeGroupLayout *layout);
 
 /* correct.c */
 extern TimestampTz se_changes_due(const ReaderQuery *query);

@@ -38,6 +38,7 @@ typedef struct VerifyInput
 	SeQueryDef *query;
 	SeStream   *stream;
 	SeScanOverride override;
+	int64	   *gaps;			/* [range] offsets without a record */
 	int64		dropped;		/* late records without a position */
 	int			npartly;		/* records that some of their windows missed */
 	TimestampTz *partly_time;	/* their event times */
@@ -80,7 +81,8 @@ check_retention(const VerifyInput *input)
 		int64		high;
 
 		routine->offsets(source, range->partition, ASK_TIMEOUT_MS, &low, &high);
-		if (range->start < low && range->start < range->end)
+		/* offsets that never held a record are no loss */
+		if (Min(low, range->end) - range->start > input->gaps[i])
 			ereport(ERROR,
 					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 					 errmsg("query %s cannot be verified: its first records are not in the topic any more",
@@ -127,16 +129,18 @@ find_input(VerifyInput *input, Oid relid)
 				 errdetail("Its windows are of processing time: to read a record again gives it another time.")));
 
 	se_catalog_begin(&scope);
-	n = select_in_snapshot("SELECT p.partition, p.start_offset, p.next_offset, w.closed_through, w.complete_from"
+	n = select_in_snapshot("SELECT p.partition, p.start_offset, p.next_offset, w.closed_through, w.complete_from, p.gaps"
 						   " FROM stream_engine.query_progress w"
 						   " JOIN stream_engine.reader_partition p ON p.reader = w.reader"
 						   " WHERE w.query = $1 ORDER BY p.partition", Int32GetDatum(id), INT4OID);
 	ranges = MemoryContextAllocZero(context, sizeof(SeScanRange) * Max(n, 1));
+	input->gaps = MemoryContextAllocZero(context, sizeof(int64) * Max(n, 1));
 	for (uint64 i = 0; i < n; i++)
 	{
 		ranges[i].partition = (int32) int_value(i, 1);
 		ranges[i].start = int_value(i, 2);
 		ranges[i].end = int_value(i, 3);
+		input->gaps[i] = int_value(i, 6);
 		input->query->closed_through = int_value(i, 4);
 		input->query->complete_from = int_value(i, 5);
 	}
@@ -318,6 +322,13 @@ se_verify(PG_FUNCTION_ARGS)
 	InitMaterializedSRF(fcinfo, 0);
 	find_input(&input, PG_GETARG_OID(0));
 	plan = se_query_plan_of_view(input.query->batch_view);
+	if (plan->window.kind == SE_WINDOW_SESSION || plan->window.kind == SE_WINDOW_GLOBAL)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("query %s cannot be verified", input.query->name),
+				 plan->window.kind == SE_WINDOW_SESSION ?
+				 errdetail("Session windows cannot be computed as a batch.") :
+				 errdetail("A query without a window has no closed windows to compare.")));
 	sql = comparison(&input, plan);
 	values[0] = TimestampTzGetDatum(input.query->closed_through);
 	values[1] = TimestampTzGetDatum(input.query->emit_partial ? DT_NOBEGIN :
