@@ -62,10 +62,6 @@ typedef enum Outcome
 } Outcome;
 
 static int32 my_reader;
-static Reader *current;			/* for the exit callback and error context */
-static ReaderQuery *loading;	/* query whose definition is being compiled */
-static bool relations_changed;
-static bool stream_changed;
 
 /* ---- errors ---- */
 
@@ -78,7 +74,7 @@ blamed_row(void)
 static void
 error_context(void *arg)
 {
-	Reader	   *reader = current;
+	Reader	   *reader = se_current_reader;
 
 	if (reader == NULL || reader->stream == NULL)
 		return;
@@ -172,268 +168,6 @@ set_stream_error(Reader *reader)
 	se_progress_broadcast();
 }
 
-/* ---- loading ---- */
-
-static void
-relation_invalidated(Datum arg, Oid relid)
-{
-	if (current == NULL || current->stream == NULL)
-		return;
-	if (relid == InvalidOid || relid == current->stream->relid)
-		relations_changed = stream_changed = true;
-	for (int i = 0; i < current->nqueries; i++)
-	{
-		const SeQueryDef *def = current->queries[i].def;
-
-		if (def != NULL && (relid == def->batch_view || relid == def->result))
-			relations_changed = true;
-	}
-}
-
-static void
-load_slice(void *arg, TimestampTz start, TimestampTz end, int nruns, int64 entries, int64 largest)
-{
-	OpenSlice  *slice = se_slice_get(arg, start, end);
-
-	slice->nruns = nruns;
-	slice->entries = entries;
-	slice->largest = largest;
-	slice->changed = true;
-}
-
-/* The owner may have lost the right to read the stream since the query was made. */
-static void
-check_stream_rights(const SeQueryDef *def)
-{
-	Relation	view = table_open(def->batch_view, AccessShareLock);
-
-	se_query_check_permissions(get_view_query(view));
-	table_close(view, NoLock);
-}
-
-static void
-load_query(Reader *reader, ReaderQuery *query, SeQueryDef *def)
-{
-	HASHCTL		ctl = {0};
-	SeStateLog *log;
-	MemoryContext old;
-	SeUserScope scope;
-
-	query->def = def;
-	loading = query;
-	query->context = AllocSetContextCreate(reader->context, "stream_engine query",
-										   ALLOCSET_DEFAULT_SIZES);
-	old = MemoryContextSwitchTo(query->context);
-	check_stream_rights(def);
-	/* the right to execute functions and aggregates is the owner's */
-	se_user_begin(&scope, def->owner, def->settings);
-	query->plan = se_query_plan_of_view(def->batch_view);
-	if (query->plan->stream != reader->stream->relid)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("view \"%s\" does not read stream %s any more", get_rel_name(def->batch_view),
-						reader->stream->name),
-				 errhint("Give the view its former definition, or drop the query and create it again.")));
-	query->eval = se_eval_create(query->plan, reader->desc, query->context);
-	query->finish = se_finish_create(query->plan, query->context);
-	se_user_end(&scope);
-	query->layout = se_query_layout(query->plan, query->context);
-	query->long_keys = se_has_long_keys(query->plan);
-	query->session_next_close = query->last_fired = query->last_expired = DT_NOBEGIN;
-	query->has_changed = query->plan->window.kind == SE_WINDOW_GLOBAL;
-	query->closed_through = reader->def->watermark > def->closed_through ?
-		def->closed_through : reader->def->watermark;
-	query->complete_from = def->complete_from;
-	query->changes_seq = def->changes_seq;
-	query->changes_at = def->changes_at;
-	query->expected_groups = 64;
-
-	ctl.keysize = 2 * sizeof(TimestampTz);
-	ctl.entrysize = sizeof(OpenSlice);
-	ctl.hcxt = query->context;
-	query->slices = hash_create("stream_engine slices", 64, &ctl,
-								HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
-	log = se_state_log_open(false);
-	se_state_log_slices(log, def->id, load_slice, query);
-	se_state_log_close(log);
-	if (hash_get_num_entries(query->slices) > 0 && def->has_stamp &&
-		(uint32) def->state_stamp != se_query_stamp(query->plan, query->layout))
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("the state of query %s was written in another format", def->name),
-				 errdetail("A type, a collation, an aggregate or the window of the query, or the server's major version, has changed."),
-				 errhint("Drop the query and create it again.")));
-	se_query_next_close(query);
-	MemoryContextSwitchTo(old);
-	loading = NULL;
-}
-
-static void
-load_verdicts(Reader *reader)
-{
-	SeCatalogScope scope;
-	Oid			types[2] = {INT4OID, INT4OID};
-	Datum		values[2];
-
-	values[0] = Int32GetDatum(reader->stream->id);
-	values[1] = Int32GetDatum(reader->def->id);
-	se_catalog_begin(&scope);
-	se_spi("SELECT d.partition, d.\"offset\", d.reason FROM stream_engine.dead_letter d"
-		   " LEFT JOIN stream_engine.reader_partition p"
-		   " ON p.reader = $2 AND p.partition = d.partition"
-		   " WHERE d.stream = $1 AND d.reason <> 'bad'"
-		   " AND d.\"offset\" >= COALESCE(p.next_offset, 0)", 2, types, values, NULL, SPI_OK_SELECT);
-	if (SPI_processed > 0)
-	{
-		struct
-		{
-			int32		partition;
-			int32		padding;
-			int64		offset;
-		}			key = {0};
-		HASHCTL		ctl = {0};
-
-		ctl.keysize = sizeof(key);
-		ctl.entrysize = sizeof(key) + 8;
-		ctl.hcxt = reader->context;
-		reader->verdicts = hash_create("stream_engine verdicts", 64, &ctl,
-									   HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
-		for (uint64 i = 0; i < SPI_processed; i++)
-		{
-			HeapTuple	tuple = SPI_tuptable->vals[i];
-			TupleDesc	desc = SPI_tuptable->tupdesc;
-			bool		isnull;
-			char	   *entry;
-
-			key.partition = DatumGetInt32(SPI_getbinval(tuple, desc, 1, &isnull));
-			key.offset = DatumGetInt64(SPI_getbinval(tuple, desc, 2, &isnull));
-			entry = hash_search(reader->verdicts, &key, HASH_ENTER, NULL);
-			entry[sizeof(key)] = SPI_getvalue(tuple, desc, 3)[0];
-		}
-	}
-	se_catalog_end(&scope);
-}
-
-/* False when this reader is not wanted. */
-static bool
-is_wanted(const SeReaderDef *def, const SeStream *stream, const List *queries)
-{
-	return strcmp(stream->state, "running") == 0 && stream->at_home &&
-		(def->head || queries != NIL);
-}
-
-/*
- * Whether no transaction is about to change the reader's row.  While one is, the
- * reader holds no lock that it could want.
- */
-static bool
-definition_is_settled(void)
-{
-	SeCatalogScope scope;
-	Oid			type = INT4OID;
-	Datum		key = Int32GetDatum(my_reader);
-	bool		result = true;
-
-	if (!se_worker_begin())
-		return true;
-	PushActiveSnapshot(GetTransactionSnapshot());
-	se_catalog_begin(&scope);
-	if (se_spi("SELECT FROM stream_engine.reader WHERE id = $1 FOR SHARE SKIP LOCKED", 1, &type,
-			   &key, NULL, SPI_OK_SELECT) == 0)
-		result = se_spi("SELECT FROM stream_engine.reader WHERE id = $1", 1, &type, &key, NULL,
-						SPI_OK_SELECT) == 0;
-	se_catalog_end(&scope);
-	PopActiveSnapshot();
-	se_worker_commit();
-	return result;
-}
-
-/*
- * Read everything; NULL when there is nothing to do.  The transaction is over
- * when it returns.
- */
-static Reader *
-load_reader(MemoryContext context)
-{
-	Reader	   *reader;
-	SeReaderDef *def;
-	SeStream   *stream;
-	Relation	relation;
-	List	   *queries;
-	ListCell   *cell;
-	Bitmapset  *needed = NULL;
-	int			n = 0;
-	MemoryContext old;
-	SeUserScope scope;
-
-	if (!se_worker_begin())
-		return NULL;
-	old = MemoryContextSwitchTo(context);
-	PushActiveSnapshot(GetTransactionSnapshot());
-	se_worker_phase(SE_PHASE_RECOVERING);
-	def = se_reader_load(my_reader);
-	stream = def ? se_stream_load(def->stream) : NULL;
-	queries = stream ? se_reader_queries(my_reader) : NIL;
-	if (stream == NULL || !is_wanted(def, stream, queries))
-	{
-		PopActiveSnapshot();
-		MemoryContextSwitchTo(old);
-		se_worker_commit();
-		return NULL;
-	}
-
-	reader = palloc0(sizeof(Reader));
-	current = reader;
-	relations_changed = stream_changed = false;
-	reader->context = context;
-	reader->cycle = AllocSetContextCreate(context, "stream_engine cycle", ALLOCSET_DEFAULT_SIZES);
-	reader->batch = AllocSetContextCreate(context, "stream_engine batch", ALLOCSET_DEFAULT_SIZES);
-	reader->pending = se_pending_create(reader->cycle);
-	reader->def = def;
-	reader->stream = stream;
-	reader->fetched = palloc(sizeof(SeSourceBatch));
-
-	relation = table_open(stream->relid, AccessShareLock);
-	reader->desc = CreateTupleDescCopyConstr(RelationGetDescr(relation));
-	reader->queries = palloc0(sizeof(ReaderQuery) * Max(list_length(queries), 1));
-	foreach(cell, queries)
-	{
-		ReaderQuery *query = &reader->queries[n++];
-
-		reader->nqueries = n;
-		load_query(reader, query, lfirst(cell));
-		needed = bms_add_members(needed, query->plan->needed);
-	}
-	if (def->head && stream->options.staging_retention > 0)
-	{
-		reader->staging = se_staging_open(stream->id, reader->desc,
-										  stream->options.staging_retention,
-										  stream->options.staging_max_size, context);
-		for (int i = 0; i < reader->desc->natts; i++)
-			if (!TupleDescAttr(reader->desc, i)->attisdropped)
-				needed = bms_add_member(needed, i + 1);
-	}
-	/* constant parts of DEFAULT and CHECK are evaluated here */
-	se_user_begin(&scope, stream->owner, NIL);
-	reader->decoder = se_source()->decoder_create(relation, stream->event_time, needed, context);
-	se_user_end(&scope);
-	table_close(relation, NoLock);
-
-	se_partitions_load(reader);
-	load_verdicts(reader);
-	reader->routine = se_source()->routine_of_server(stream->serverid);
-	reader->source = reader->routine->open(stream->relid, stream->owner);
-	{
-		int			poll_ms;
-
-		reader->source_in_transaction = reader->routine->wait_fd(reader->source, &poll_ms) < 0;
-	}
-	PopActiveSnapshot();
-	MemoryContextSwitchTo(old);
-	se_worker_commit();
-	return reader;
-}
-
 /* ---- the source ---- */
 
 /*
@@ -511,7 +245,7 @@ open_source(Reader *reader)
 	{
 		se_worker_phase(SE_PHASE_BACKOFF);
 		se_worker_wait(-1, backoff);
-		if (se_worker_must_stop() || relations_changed)
+		if (se_worker_must_stop() || se_relations_changed)
 			return false;
 		backoff = Min(backoff * 2, MAX_BACKOFF_MS);
 	}
@@ -707,7 +441,7 @@ definition_is_current(Reader *reader)
 	se_catalog_end(&scope);
 	PopActiveSnapshot();
 	se_worker_commit();
-	return result && !relations_changed;
+	return result && !se_relations_changed;
 }
 
 static uint64
@@ -726,7 +460,7 @@ begin_cycle(Reader *reader)
 {
 	if (!se_cycle_begin(reader))
 		return false;
-	return !stream_changed || reader->dirty;
+	return !se_stream_changed || reader->dirty;
 }
 
 /*
@@ -848,7 +582,7 @@ run_reader(Reader *reader)
 	bool		check = false;	/* the definition, when it is time */
 	bool		more = false;
 
-	if (!open_source(reader))
+	if (!open_source(reader) || !se_retry_records(reader))
 		return OUTCOME_RELOAD;
 	reader->last_commit = last_check = last_discover = GetCurrentTimestamp();
 	discover_interval = (reader->source_in_transaction ? DISCOVER_TABLE_INTERVAL_MS :
@@ -893,7 +627,7 @@ run_reader(Reader *reader)
 		timeout = more ? 0 : next_timeout(reader, now, poll_ms);
 		if (check && !reader->dirty)
 			timeout = Min(timeout, Max(CHECK_DEFINITION_MS - (now - last_check) / 1000, 0));
-		if (!se_worker_wait(fd, timeout) || more || relations_changed)
+		if (!se_worker_wait(fd, timeout) || more || se_relations_changed)
 			check = true;
 	}
 	return OUTCOME_LEAVE;
@@ -903,12 +637,12 @@ run_reader(Reader *reader)
 static void
 close_at_exit(int code, Datum arg)
 {
-	if (current != NULL && current->source != NULL)
+	if (se_current_reader != NULL && se_current_reader->source != NULL)
 	{
-		SeSource   *source = current->source;
+		SeSource   *source = se_current_reader->source;
 
-		current->source = NULL;
-		current->routine->close(source);
+		se_current_reader->source = NULL;
+		se_current_reader->routine->close(source);
 	}
 }
 
@@ -931,7 +665,7 @@ one_life(void)
 
 	PG_TRY();
 	{
-		Reader	   *reader = load_reader(context);
+		Reader	   *reader = se_reader_prepare(my_reader, context);
 
 		if (reader != NULL)
 			outcome = run_reader(reader);
@@ -939,7 +673,7 @@ one_life(void)
 	PG_CATCH();
 	{
 		ErrorData  *error;
-		ReaderQuery *culprit = se_blame.query ? se_blame.query : loading;
+		ReaderQuery *culprit = se_blame.query ? se_blame.query : se_loading_query;
 		int			row = blamed_row();
 		int32		partition = -1;
 		int64		offset = -1;
@@ -964,17 +698,17 @@ one_life(void)
 		MemoryContextSwitchTo(context);
 		se_blame.query = NULL;
 		se_blame.records = NULL;
-		loading = NULL;
+		se_loading_query = NULL;
 		set_query_error(query, error, partition, offset);
 		outcome = OUTCOME_RELOAD;
 	}
 	PG_END_TRY();
 
 	error_context_stack = callback.previous;
-	if (current != NULL && current->in_cycle)
+	if (se_current_reader != NULL && se_current_reader->in_cycle)
 		AbortOutOfAnyTransaction();
 	close_at_exit(0, (Datum) 0);
-	current = NULL;
+	se_current_reader = NULL;
 	MemoryContextSwitchTo(TopMemoryContext);
 	MemoryContextDelete(context);
 	return outcome;
@@ -985,7 +719,7 @@ reader_loop(void)
 {
 	while (!se_worker_must_stop())
 	{
-		if (!definition_is_settled())
+		if (!se_definition_is_settled(my_reader))
 			(void) se_worker_wait(-1, CHECK_DEFINITION_MS);
 		else if (one_life() == OUTCOME_LEAVE)
 			break;
@@ -999,6 +733,6 @@ se_reader_main(Datum main_arg)
 
 	my_reader = slot->reader;
 	on_proc_exit(close_at_exit, (Datum) 0);
-	CacheRegisterRelcacheCallback(relation_invalidated, (Datum) 0);
+	CacheRegisterRelcacheCallback(se_relation_invalidated, (Datum) 0);
 	se_worker_run(reader_loop);
 }

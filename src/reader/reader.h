@@ -116,6 +116,7 @@ typedef struct ReaderQuery
 	TimestampTz next_close;		/* earliest end of an open window, or DT_NOEND */
 	TimestampTz closed_through; /* committed */
 	TimestampTz complete_from;
+	int64		lateness;		/* how long windows take records after their end */
 	int64		changes_seq;	/* emit => 'changes': seq of the commit that emitted last */
 	TimestampTz changes_at;		/* and when; DT_NOBEGIN: never */
 	List	   *spare;			/* emptied memtables */
@@ -195,7 +196,7 @@ se_time_after(TimestampTz t, int64 delay)
 static inline bool
 se_query_refuses(const ReaderQuery *query, TimestampTz end, TimestampTz watermark)
 {
-	return se_time_after(end, query->def->allowed_lateness) <= watermark;
+	return se_time_after(end, query->lateness) <= watermark;
 }
 
 /* How long slices are kept after their last window has closed, microseconds. */
@@ -216,6 +217,15 @@ se_query_emits_changes(const ReaderQuery *query)
 {
 	return strcmp(query->def->emit, "changes") == 0;
 }
+
+/* load.c */
+extern Reader *se_current_reader;	/* for the exit callback and error context */
+extern ReaderQuery *se_loading_query;	/* whose definition is being compiled */
+extern bool se_relations_changed;	/* since the definition was read */
+extern bool se_stream_changed;
+extern Reader *se_reader_prepare(int32 reader_id, MemoryContext context);
+extern void se_relation_invalidated(Datum arg, Oid relid);
+extern bool se_definition_is_settled(int32 reader_id);
 
 /* partitions.c */
 extern void se_partitions_load(Reader *reader);
@@ -238,6 +248,12 @@ extern void se_late_record(Reader *reader, ReaderQuery *query, const SeRecord *r
 						   int nwindows);
 extern OpenSlice *se_slice_get(ReaderQuery *query, TimestampTz start, TimestampTz end);
 extern void se_query_next_close(ReaderQuery *query);
+
+extern void se_process_late(Reader *reader, ReaderQuery *query, const SeRecord *records,
+							int nrecords, TimestampTz *event_time);
+
+/* retry.c */
+extern bool se_retry_records(Reader *reader);
 
 /* layout.c */
 extern int	se_hidden_aggregates(const SeQueryPlan *plan);
