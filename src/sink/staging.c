@@ -127,6 +127,18 @@ keep_tuple(TupleTableSlot *slot)
 {
 }
 
+/* Whether a child has the stream's columns: it has not after ALTER FOREIGN TABLE. */
+static bool
+child_fits(const SeStaging *staging, TupleDesc child)
+{
+	if (child->natts != staging->ncolumns)
+		return false;
+	for (int i = 0; i < staging->ncolumns; i++)
+		if (TupleDescAttr(child, i)->atttypid != staging->columns[i].type)
+			return false;
+	return true;
+}
+
 SeStaging *
 se_staging_open(int32 stream, TupleDesc stream_desc, int64 retention, int64 max_size,
 				MemoryContext context)
@@ -135,11 +147,13 @@ se_staging_open(int32 stream, TupleDesc stream_desc, int64 retention, int64 max_
 	SeStaging  *staging = palloc0(sizeof(SeStaging));
 	Oid			schema = get_namespace_oid("stream_engine", false);
 	int			empty = -1;
+	bool		fits = true;
 
 	staging->stream = stream;
 	staging->stream_desc = stream_desc;
 	staging->retention = retention;
 	staging->max_size = max_size;
+	describe_columns(staging);
 	for (int i = 0; i < SE_STAGING_CHILDREN; i++)
 	{
 		char	   *name = se_staging_table_name(stream, i);
@@ -157,13 +171,22 @@ se_staging_open(int32 stream, TupleDesc stream_desc, int64 retention, int64 max_
 					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 					 errmsg("staging table \"%s.%s\" does not use access method \"%s\"",
 							"stream_engine", name, "heap")));
+		fits = fits && child_fits(staging, RelationGetDescr(relation));
 		if (empty < 0 && RelationGetNumberOfBlocks(relation) == 0)
 			empty = i;
 		table_close(relation, AccessShareLock);
 	}
+	if (!fits)
+	{
+		ereport(LOG,
+				(errmsg("a stream is not staged, because its columns are not those of table \"%s.%s\"",
+						"stream_engine", se_staging_table_name(stream, 0)),
+				 errhint("Drop the stream and create it again if it is to be staged.")));
+		MemoryContextSwitchTo(old);
+		return NULL;
+	}
 	staging->current = Max(empty, 0);
 	staging->current_since = GetCurrentTimestamp();
-	describe_columns(staging);
 	staging->rows = AllocSetContextCreate(context, "stream_engine staging rows",
 										  ALLOCSET_DEFAULT_SIZES);
 	staging->buffer = palloc(BUFFER_SIZE);
@@ -375,11 +398,8 @@ se_staging_insert(SeStaging *staging, const SeBatch *batch, const int *rows, int
 	Relation	relation = table_open(staging->children[staging->current], RowExclusiveLock);
 	TupleDesc	desc = RelationGetDescr(relation);
 	MemoryContext old;
-	bool		fits = desc->natts == staging->ncolumns;
 
-	for (int i = 0; i < staging->ncolumns && fits; i++)
-		fits = TupleDescAttr(desc, i)->atttypid == staging->columns[i].type;
-	if (!fits)
+	if (!child_fits(staging, desc))
 		ereport(ERROR,
 				(errcode(ERRCODE_DATATYPE_MISMATCH),
 				 errmsg("staging table \"%s\" does not fit the stream",

@@ -20,6 +20,8 @@ typedef struct SeStaging SeStaging;
 /*
  * Open the staging of a stream in "context": "retention" in microseconds,
  * "max_size" in bytes for all children together.  No lock is held between calls.
+ * NULL, with a line in the log, when ALTER FOREIGN TABLE has changed the stream's
+ * columns: its queries go on all the same.
  */
 extern SeStaging *se_staging_open(int32 stream, TupleDesc stream_desc, int64 retention,
 								  int64 max_size, MemoryContext context);
