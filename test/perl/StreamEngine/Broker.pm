@@ -141,7 +141,8 @@ sub produce
 	IPC::Run::run(
 		[
 			'kcat', '-P', '-Z', '-q', '-b', $self->admin, '-t', $topic,
-			'-p', $partition, '-D', "\x1e", '-K', "\x1f", '-X', 'acks=all'
+			'-p', $partition, '-D', "\x1e", '-K', "\x1f", '-X', 'acks=all',
+			'-X', 'message.max.bytes=10000000'
 		],
 		'<', \$input, '>', \$out, '2>', \$err)
 	  or croak "kcat cannot produce into $topic: $err";
