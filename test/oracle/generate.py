@@ -17,7 +17,7 @@ from simulator import BAD, FUTURE, GOOD, TOMBSTONE, Record
 KINDS = ("tumble", "hop", "cumulate", "session", "global", "lateness", "changes")
 
 # What a workload may contain besides, if it is asked for.
-EXTRAS = ("longkeys",)
+EXTRAS = ("longkeys", "starts")
 
 # Kinds of windows that a kind of workload draws from.
 WINDOWS = {"tumble": ("tumble",), "hop": ("hop",), "cumulate": ("cumulate",), "session": ("session",),
@@ -97,7 +97,7 @@ def literal(micros):
     return (calendars.naive(micros).isoformat(sep=" ") + "+00")
 
 
-def make_query(rng, kind, name, base, scale):
+def make_query(rng, kind, name, base, scale, starts):
     query = Query()
     query.name = name
     query.kind = rng.choice(WINDOWS[kind])
@@ -167,6 +167,11 @@ def make_query(rng, kind, name, base, scale):
     if kind == "changes":
         query.emit = options["emit"] = "changes"
         options["emit_interval"] = rng.choice(("10 ms", "50 ms", "1 s"))
+    # where it starts: a part of what is in the topic when it is created; None is at the earliest record
+    query.start = rng.choice((0.0, 0.3, 0.7, 1.0)) if starts and rng.random() < 0.6 else None
+    query.emit_partial = query.start is not None and rng.random() < 0.3
+    if query.emit_partial:
+        options["emit_partial"] = "true"
     query.options = options
     return query
 
@@ -298,7 +303,7 @@ def make(seed, kind, kills=False, extras=()):
     base += rng.choice((0, rng.randrange(HOUR)))
     workload.delay = rng.choice((0, 0, 1, SECOND, 10 * SECOND, 5 * MINUTE, scale // 20, scale // 4))
     workload.idle_timeout = rng.choice((20, 100, 500, 30000, 30000)) * 1000
-    workload.queries = [make_query(rng, kind, f"q{i}", base, scale) for i in range(rng.choice((1, 1, 2, 3)))]
+    workload.queries = [make_query(rng, kind, f"q{i}", base, scale, "starts" in extras and workload.partitions == 1) for i in range(rng.choice((1, 1, 2, 3)))]
     windows = [q.windows for q in workload.queries if q.windows]
 
     shape = (rng.choice((2, 10, 50, 1000)), rng.random() < 0.15 and "longkeys" in extras)

@@ -73,6 +73,8 @@ class Verdict:
         self.groups = {}  # (start, end, key) -> Group
         self.tainted = set()  # windows that a late record missed
         self.watermark = NEVER
+        self.notes = []  # what is wrong with the ledger, though it may be followed
+        self.complete_from = NEVER  # windows that start earlier are not emitted
 
 
 def aggregate(function, values):
@@ -132,11 +134,13 @@ class Simulation:
             for partition in commit.next_offset:  # a new partition holds W
                 self.previous.watermarks.setdefault(partition, NEVER)
                 self.previous.idle.setdefault(partition, False)
+            self.read_in_commit = {}
             for partition in self.order(commit.next_offset):
                 rows = records.get(partition, [])
                 while position[partition] < len(rows) and \
                         rows[position[partition]].offset < commit.next_offset[partition]:
                     self.read(rows[position[partition]])
+                    self.read_in_commit[partition] = True
                     position[partition] += 1
             self.commit(commit)
         return self.finish()
@@ -168,6 +172,8 @@ class Simulation:
         self.highest[record.partition] = max(self.highest[record.partition], record.time)
         query = self.query
         counters = self.verdict.counters[record.partition]
+        if query.start is not None and not query.emit_partial and self.verdict.complete_from == NEVER:
+            self.verdict.complete_from = record.time + self.delay  # of a single partition
         if query.where is not None and query.where(record.values) is not True:
             counters["filtered"] += 1
             return
@@ -182,30 +188,34 @@ class Simulation:
         if len(closed) == len(windows):
             self.late(record, watermark, windows, counters)
             return
+        windows = [w for w in windows if w not in closed and w[0] >= self.verdict.complete_from]
+        if not windows:
+            counters["before_start"] += 1
+            return
         if query.failing is not None and query.failing(key):
             counters["failed"] += 1
             return
         counters["counted"] += 1
         for window in windows:
-            if window not in closed:
-                group = self.verdict.groups.setdefault(window + (key,), Group())
-                group.rows.append(record)
-                self.changed[window + (key,)] = group
+            group = self.verdict.groups.setdefault(window + (key,), Group())
+            group.rows.append(record)
+            self.changed[window + (key,)] = group
 
     def late(self, record, watermark, windows, counters):
         counters["late"] += 1
         self.verdict.late[record.partition, record.offset] = (record.time, watermark, windows)
 
     def read_session(self, record, key, watermark, counters):
-        gap, time = self.query.gap, record.time
+        query = self.query
+        gap, time = query.gap, record.time
         still_open = []
         for session in self.sessions[key]:
-            if session.high + gap + self.query.lateness <= watermark:
+            if session.high + gap + query.lateness <= watermark:
                 self.closed_sessions.append((key, session))
             else:
                 still_open.append(session)
         near = [s for s in still_open if s.low - gap <= time <= s.high + gap]
-        if not near and time + gap + self.query.lateness <= watermark:
+        if not near and time + gap + query.lateness <= watermark:
             counters["late_assignments"] += 1
             self.sessions[key] = still_open
             self.late(record, watermark, [(time, time + gap)], counters)
@@ -233,6 +243,8 @@ class Simulation:
             if watermark != self.own_watermark(partition):
                 raise Disagreement(f"ledger seq {commit.seq}: watermark of partition {partition} is {watermark}, "
                                    f"its records make it {self.own_watermark(partition)}")
+            if commit.idle[partition] and self.read_in_commit.get(partition):
+                self.verdict.notes.append(f"ledger seq {commit.seq}: partition {partition} is idle in a commit of its records")
             if commit.next_offset[partition] < last.next_offset.get(partition, 0):
                 raise Disagreement(f"ledger seq {commit.seq}: partition {partition} goes back")
         if last.seq and commit.seq != last.seq + 1:
