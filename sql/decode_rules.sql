@@ -31,6 +31,23 @@ CALL rules_add('{"id": 1}', '{"id": 2, "a": 1, "b": 1}', '{"a": 1}', '{"id": nul
 SELECT * FROM rules_check;
 SELECT count(*) FROM rules_check;
 
+-- comparisons with constants, which are judged in another way than other CHECKs: NULL
+-- passes, the first CHECK that is violated is named, limits are exact
+CREATE FOREIGN TABLE rules_compare (id int, a smallint CHECK (a > 0), b bigint CHECK (5 <= b AND b <> 7 AND b < 9000000000::numeric::bigint),
+	n numeric CHECK (n >= 0.50 AND n < 1e18), d date CHECK (d >= '2026-01-01'), t timestamptz CHECK (t < '2026-06-01 00:00+00'), z numeric CHECK (z <> 0))
+	SERVER rules_server;
+CALL rules_add('{"id": 1}', '{"id": 2, "a": 1, "b": 5, "n": 0.5, "d": "2026-01-01", "t": "2026-05-31T23:59:59.999999Z", "z": 1}', '{"id": 3, "a": 0, "b": 7}', '{"id": 4, "b": 7}',
+	'{"id": 5, "b": 4}', '{"id": 6, "b": 9000000000}', '{"id": 7, "n": 0.49999999999999999}', '{"id": 8, "n": 0.500000000000000000000001}', '{"id": 9, "n": 1000000000000000000}',
+	'{"id": 10, "n": 999999999999999999.99}', '{"id": 11, "n": "NaN"}', '{"id": 12, "d": "2025-12-31"}', '{"id": 13, "t": "2026-06-01"}', '{"id": 14, "z": -0.000}', '{"id": 15, "z": 1e-30}',
+	'{"id": 16, "n": "-Infinity"}', '{"id": 17, "d": "infinity"}', '{"id": 18, "a": null, "b": null, "n": null}');
+SELECT id FROM rules_compare;
+CREATE FOREIGN TABLE rules_compare_otherwise (id int CHECK (id + 0 = id), a smallint CHECK (a > 0), b bigint CHECK (5 <= b AND b <> 7 AND b < 9000000000::numeric::bigint),
+	n numeric CHECK (n >= 0.50 AND n < 1e18), d date CHECK (d >= '2026-01-01'), t timestamptz CHECK (t < '2026-06-01 00:00+00'), z numeric CHECK (z <> 0))
+	SERVER rules_server;
+SELECT id FROM rules_compare_otherwise;
+DROP FOREIGN TABLE rules_compare_otherwise;
+DROP FOREIGN TABLE rules_compare;
+
 -- a function of the user's that raises makes the record bad; one that is broken stops the scan
 CREATE FUNCTION rules_no_twos(int) RETURNS boolean LANGUAGE plpgsql AS $$
 BEGIN

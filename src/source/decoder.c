@@ -500,7 +500,13 @@ se_decoder_run(SeDecoder *decoder, const SeRecord *records, int nrecords)
 	se_json_decoder_run(decoder);
 	for (int i = 0; i < decoder->ncolumns; i++)
 	{
-		if (decoder->columns[i].metadata != SE_META_NONE)
+		SeColumn   *column = &decoder->columns[i];
+
+		/* every record has its position: if nobody reads it, nothing is to be judged */
+		if ((column->metadata == SE_META_PARTITION || column->metadata == SE_META_OFFSET) &&
+			!column->needed)
+			memset(batch->columns[column->attnum - 1].null, false, nrecords);
+		else if (column->metadata != SE_META_NONE)
 			se_metadata_run(decoder, i);
 	}
 	se_decoder_tasks(decoder, &decoder->values, value_task, true);

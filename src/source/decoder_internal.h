@@ -5,6 +5,7 @@
  * NOTES
  *	  decoder.c			makes a decoder, runs it, keeps the rows' errors
  *	  decoder_rules.c	defaults, NOT NULL, event time, CHECK
+ *	  decoder_checks.c	CHECKs that compare columns with constants
  *	  json.c			JSON records: values of the columns, malformed records
  *	  coerce.c			values to column vectors, column by column
  *	  coerce_value.c	one value to a Datum of any type
@@ -62,10 +63,23 @@ typedef struct SeColumn
 	SeTypeCoercion coercion;
 } SeColumn;
 
+/* A column compared with a constant; what does a value that is less, ... pass? */
+typedef struct SeComparison
+{
+	AttrNumber	attnum;
+	bool		less;
+	bool		equal;
+	bool		greater;
+	int64		integer;		/* the constant, as vectors hold it */
+	SeDecimal	decimal;
+} SeComparison;
+
 typedef struct SeCheck
 {
 	const char *name;
 	ExprState  *expr;
+	int			ncomparisons;	/* which all must hold; see decoder_checks.c */
+	SeComparison *comparisons;
 } SeCheck;
 
 /* Work on one row that may raise an error. */
@@ -99,6 +113,7 @@ struct SeDecoder
 
 	int			nchecks;
 	SeCheck    *checks;
+	bool		only_comparisons;	/* all checks are conjunctions of such */
 	Bitmapset  *check_columns;	/* attnums */
 	EState	   *estate;			/* of defaults and checks, NULL if none */
 	TupleTableSlot *check_slot;
@@ -135,6 +150,20 @@ extern char *se_decoder_printable(SeDecoder *decoder, const char *data, int len)
 /* ---- decoder_rules.c ---- */
 extern void se_rules_create(SeDecoder *decoder, Relation stream);
 extern void se_rules_run(SeDecoder *decoder);
+
+/* Judge a row bad that violates a CHECK. */
+extern void se_decoder_bad_check(SeDecoder *decoder, int row, const SeCheck *check);
+
+/* ---- decoder_checks.c ---- */
+
+/*
+ * Fill check->comparisons if "expr" is a conjunction of nothing but comparisons
+ * of columns with constants; else false.  Allocates in CurrentMemoryContext.
+ */
+extern bool se_checks_comparisons(const SeDecoder *decoder, Expr *expr, SeCheck *check);
+
+/* Judge the batch by comparisons; raises no error. */
+extern void se_checks_run(SeDecoder *decoder);
 
 /* ---- json.c ---- */
 extern void se_json_decoder_run(SeDecoder *decoder);

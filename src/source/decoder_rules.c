@@ -64,6 +64,7 @@ se_rules_create(SeDecoder *decoder, Relation stream)
 		decoder->estate = CreateExecutorState();
 	decoder->checks = palloc0(sizeof(SeCheck) * constraints->num_check);
 	decoder->check_slot = MakeSingleTupleTableSlot(decoder->desc, &TTSOpsVirtual);
+	decoder->only_comparisons = true;
 	for (int i = 0; i < constraints->num_check; i++)
 	{
 		SeCheck    *check = &decoder->checks[decoder->nchecks];
@@ -73,7 +74,7 @@ se_rules_create(SeDecoder *decoder, Relation stream)
 
 		if (!se_check_is_enforced(&constraints->check[i]))
 			continue;
-		expr = stringToNode(constraints->check[i].ccbin);
+		expr = (Expr *) eval_const_expressions(NULL, stringToNode(constraints->check[i].ccbin));
 		pull_varattnos((Node *) expr, 1, &used);
 		while ((number = bms_next_member(used, number)) >= 0)
 		{
@@ -95,6 +96,8 @@ se_rules_create(SeDecoder *decoder, Relation stream)
 		}
 		check->name = constraints->check[i].ccname;
 		check->expr = ExecPrepareExpr(expr, decoder->estate);
+		if (decoder->only_comparisons)
+			decoder->only_comparisons = se_checks_comparisons(decoder, expr, check);
 		decoder->nchecks++;
 	}
 }
@@ -117,6 +120,14 @@ default_task(SeDecoder *decoder, const SeTask *task)
 	se_vector_set(&decoder->batch.columns[column->attnum - 1], task->row,
 				  column->coercion.type, value, isnull);
 	MemoryContextSwitchTo(old);
+}
+
+void
+se_decoder_bad_check(SeDecoder *decoder, int row, const SeCheck *check)
+{
+	se_decoder_bad_row(decoder, row, NULL, ERRCODE_CHECK_VIOLATION,
+					   "new row for relation \"%s\" violates check constraint \"%s\"",
+					   decoder->relname, check->name);
 }
 
 static void
@@ -149,9 +160,7 @@ check_task(SeDecoder *decoder, const SeTask *task)
 	{
 		if (!ExecCheck(decoder->checks[i].expr, econtext))
 		{
-			se_decoder_bad_row(decoder, task->row, NULL, ERRCODE_CHECK_VIOLATION,
-							   "new row for relation \"%s\" violates check constraint \"%s\"",
-							   decoder->relname, decoder->checks[i].name);
+			se_decoder_bad_check(decoder, task->row, &decoder->checks[i]);
 			break;
 		}
 	}
@@ -205,7 +214,9 @@ se_rules_run(SeDecoder *decoder)
 			judge_event_time(decoder, &decoder->columns[i]);
 	}
 
-	if (decoder->nchecks > 0)
+	if (decoder->only_comparisons)
+		se_checks_run(decoder);
+	else if (decoder->nchecks > 0)
 	{
 		SeTaskList	list = {0};
 

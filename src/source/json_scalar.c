@@ -61,6 +61,92 @@ is_digit(char c)
 	return (unsigned char) (c - '0') < 10;
 }
 
+/* Four or eight bytes, the first in the lowest place. */
+static inline uint64_t
+load_bytes(const char *s, int len)
+{
+	uint64_t	eight;
+	uint32_t	four;
+
+	if (len == 8)
+	{
+		memcpy(&eight, s, sizeof(eight));
+#if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
+		eight = __builtin_bswap64(eight);
+#endif
+		return eight;
+	}
+	memcpy(&four, s, sizeof(four));
+#if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
+	four = __builtin_bswap32(four);
+#endif
+	return four;
+}
+
+/*
+ * 1 to 8 bytes as the last of a word, the first in the lowest place, with '0'
+ * in front of them.  No others are read.
+ */
+static inline uint64_t
+last_bytes(const char *s, int len)
+{
+	uint64_t	word;
+
+	if (len == 8)
+		return load_bytes(s, 8);
+	if (len >= 4)
+		word = (uint32_t) (load_bytes(s, 4) << (8 - len) * 8) |
+			load_bytes(s + len - 4, 4) << 32;
+	else
+		word = (uint64_t) (uint8_t) s[0] << (8 - len) * 8 |
+			(uint64_t) (uint8_t) s[len >> 1] << (8 - len + (len >> 1)) * 8 |
+			(uint64_t) (uint8_t) s[len - 1] << 56;
+	return word | UINT64_C(0x3030303030303030) >> len * 8;
+}
+
+/* Do all bytes hold values from 0 to 9? */
+static inline bool
+are_digits(uint64_t bytes)
+{
+	return ((bytes | (bytes + UINT64_C(0x0606060606060606))) &
+			UINT64_C(0xF0F0F0F0F0F0F0F0)) == 0;
+}
+
+/* The value of 8 digits as last_bytes() gives them; false if one is no digit. */
+static inline bool
+eight_digits(uint64_t word, uint64_t *value)
+{
+	uint64_t	digits = word ^ UINT64_C(0x3030303030303030);
+
+	if (!are_digits(digits))
+		return false;
+
+	/* pairs, then fours, then all, each in one multiplication */
+	digits = (digits * 10 + (digits >> 8)) & UINT64_C(0x00FF00FF00FF00FF);
+	digits = (digits * 100 + (digits >> 16)) & UINT64_C(0x0000FFFF0000FFFF);
+	*value = (uint32_t) (digits * 10000 + (digits >> 32));
+	return true;
+}
+
+/* The value of 1 to 16 bytes, false if one is no digit. */
+static inline bool
+plain_digits(const char *s, int len, uint64_t *value)
+{
+	uint64_t	head = 0;
+
+	if (len > 8)
+	{
+		if (!eight_digits(last_bytes(s, len - 8), &head))
+			return false;
+		s += len - 8;
+		len = 8;
+	}
+	if (!eight_digits(last_bytes(s, len), value))
+		return false;
+	*value += head * 100000000;
+	return true;
+}
+
 /* False if "s" does not look like a number. */
 static inline bool
 take_apart(const char *s, int len, Number *number)
@@ -131,26 +217,21 @@ se_scalar_int64(const char *s, int len, int64_t *result)
 {
 	Number		number;
 	uint64_t	limit;
-	uint64_t	value = 0;
-	const char *digit = s;
+	uint64_t	value;
+	const char *digit;
 	const char *end = s + len;
 	int			exponent;
 
-	/* up to 18 digits and nothing else */
-	if (len > 0 && len <= 19)
+	/* up to 16 digits and nothing else */
+	if (len > 0 && len <= 17)
 	{
-		bool		negative = *digit == '-';
+		bool		negative = *s == '-';
 
-		digit += negative;
-		if (end - digit <= 18 && digit < end)
+		if (len - negative > 0 && len - negative <= 16 &&
+			plain_digits(s + negative, len - negative, &value))
 		{
-			while (digit < end && is_digit(*digit))
-				value = value * 10 + (*digit++ - '0');
-			if (digit == end)
-			{
-				*result = negative ? -(int64_t) value : (int64_t) value;
-				return SE_SCALAR_OK;
-			}
+			*result = negative ? -(int64_t) value : (int64_t) value;
+			return SE_SCALAR_OK;
 		}
 	}
 
@@ -304,6 +385,30 @@ se_scalar_decimal(const char *s, int len, SeDecimal *result)
 	Number		number;
 	int			scale;
 
+	/* up to 7 digits and a point between them: without it they are plain digits */
+	if (len >= 3 && len <= 8 && is_digit(s[0]) && is_digit(s[len - 1]))
+	{
+		uint64_t	word = last_bytes(s, len);
+		uint64_t	other = word ^ UINT64_C(0x2E2E2E2E2E2E2E2E);
+		uint64_t	points = (other - UINT64_C(0x0101010101010101)) & ~other &
+			UINT64_C(0x8080808080808080);
+
+		if (points != 0)
+		{
+			int			bit = __builtin_ctzll(points) - 7;
+			uint64_t	behind = word >> bit >> 8 << bit << 8;
+			uint64_t	front = word & ~(~UINT64_C(0) << bit);
+			uint64_t	value;
+
+			if (eight_digits(behind | front << 8 | '0', &value))
+			{
+				result->mantissa = (int64_t) value;
+				result->scale = 7 - bit / 8;
+				return SE_SCALAR_OK;
+			}
+		}
+	}
+
 	if (!take_apart(s, len, &number))
 		return SE_SCALAR_OTHER;
 	scale = number.exponent < 0 ? -number.exponent : 0;
@@ -357,6 +462,19 @@ two_digits(const char *s)
 	return tens < 10 && ones < 10 ? (int) (tens * 10 + ones) : -1;
 }
 
+/* HH:MM:SS, of which 8 bytes can be read.  False: not of that form. */
+static inline bool
+iso_time(const char *s, int *hour, int *minute, int *second)
+{
+	uint64_t	digits = load_bytes(s, 8) ^ UINT64_C(0x30303A30303A3030);
+	uint64_t	pairs = digits * 10 + (digits >> 8);
+
+	*hour = pairs & 0xFF;
+	*minute = pairs >> 24 & 0xFF;
+	*second = pairs >> 48 & 0xFF;
+	return are_digits(digits) && (digits & UINT64_C(0x0000FF0000FF0000)) == 0;
+}
+
 /* Days from 2000-01-01 to YYYY-MM-DD, of which 10 bytes can be read. */
 static inline bool
 iso_date(const char *s, int64_t *days)
@@ -386,6 +504,24 @@ iso_date(const char *s, int64_t *days)
 	return true;
 }
 
+/* The same: neighbouring records mostly are of the same day. */
+static inline bool
+iso_date_again(const char *s, int64_t *days)
+{
+	static char last[11] = "2000-01-01";
+	static int64_t last_days = 0;
+
+	if (memcmp(s, last, 10) != 0)
+	{
+		if (!iso_date(s, days))
+			return false;
+		memcpy(last, s, 10);
+		last_days = *days;
+	}
+	*days = last_days;
+	return true;
+}
+
 SeScalarStatus
 se_scalar_date(const char *s, int len, int64_t *result)
 {
@@ -395,6 +531,7 @@ se_scalar_date(const char *s, int len, int64_t *result)
 SeScalarStatus
 se_scalar_timestamp(const char *s, int len, bool with_zone, int64_t *result)
 {
+	const char *start = s;
 	const char *end = s + len;
 	int64_t		days;
 	int64_t		fraction = 0;
@@ -403,7 +540,7 @@ se_scalar_timestamp(const char *s, int len, bool with_zone, int64_t *result)
 	int			minute;
 	int			second = 0;
 
-	if (len < 10 || !iso_date(s, &days))
+	if (len < 10 || !iso_date_again(s, &days))
 		return SE_SCALAR_OTHER;
 	if (len == 10)
 	{
@@ -412,25 +549,31 @@ se_scalar_timestamp(const char *s, int len, bool with_zone, int64_t *result)
 	}
 	if (len < 16 || (s[10] != 'T' && s[10] != ' ') || s[13] != ':')
 		return SE_SCALAR_OTHER;
-	hour = two_digits(s + 11);
-	minute = two_digits(s + 14);
-	s += 16;
-	if (end - s >= 3 && s[0] == ':')
+	if (len >= 19 && iso_time(s + 11, &hour, &minute, &second))
+		s += 19;
+	else
 	{
-		second = two_digits(s + 1);
-		s += 3;
-		if (end - s >= 2 && s[0] == '.' && is_digit(s[1]))
+		hour = two_digits(s + 11);
+		minute = two_digits(s + 14);
+		s += 16;
+		if (end - s >= 3 && s[0] == ':')
 		{
-			const char *first = ++s;
-
-			while (s < end && is_digit(*s) && s - first < 15)
-				fraction = fraction * 10 + (*s++ - '0');
-			if (s - first <= 6)
-				fraction *= power_of_ten[6 - (s - first)];
-			else
-				/* as the server rounds: through the double of the fraction */
-				fraction = (int64_t) rint((double) fraction / exact_power[s - first] * 1e6);
+			second = two_digits(s + 1);
+			s += 3;
 		}
+	}
+	/* a fraction needs seconds in front of it */
+	if (s == start + 19 && end - s >= 2 && s[0] == '.' && is_digit(s[1]))
+	{
+		const char *first = ++s;
+
+		while (s < end && is_digit(*s) && s - first < 15)
+			fraction = fraction * 10 + (*s++ - '0');
+		if (s - first <= 6)
+			fraction *= power_of_ten[6 - (s - first)];
+		else
+			/* as the server rounds: through the double of the fraction */
+			fraction = (int64_t) rint((double) fraction / exact_power[s - first] * 1e6);
 	}
 	/* 24:00 and second 60 have rules of their own */
 	if (hour < 0 || hour > 23 || minute < 0 || minute > 59 || second < 0 || second > 59)
