@@ -86,6 +86,11 @@ CREATE FUNCTION stream_engine.advance_watermark(stream regclass, "to" timestampt
 COMMENT ON FUNCTION stream_engine.advance_watermark(regclass, timestamptz)
 	IS 'assert that no earlier rows come: every reader of the stream raises its watermark to that time, which closes windows even while all partitions are idle; earlier rows that come all the same are late';
 
+CREATE FUNCTION stream_engine.retry_dead_letters(stream regclass, condition text DEFAULT NULL) RETURNS bigint
+	LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'se_retry_dead_letters';
+COMMENT ON FUNCTION stream_engine.retry_dead_letters(regclass, text)
+	IS 'after the cause is mended: bad records for which the condition over the columns of stream_engine.dead_letters holds (all if NULL) are processed once more, as if they arrived now, by the readers that had set them aside; those that are still bad come back; returns how many are retried';
+
 /* Rows of the engine go with the relations that they belong to. */
 CREATE FUNCTION stream_engine.on_drop() RETURNS event_trigger
 	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$

@@ -180,6 +180,26 @@ CREATE TABLE stream_engine.query_partition (
 ) WITH (fillfactor = 40, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 500);
 COMMENT ON TABLE stream_engine.query_partition IS 'what became of each decoded record, per query and partition';
 
+CREATE TABLE stream_engine.dead_letter_reader (
+	reader integer NOT NULL REFERENCES stream_engine.reader ON DELETE CASCADE,
+	partition integer NOT NULL,
+	"offset" bigint NOT NULL,
+	PRIMARY KEY (reader, partition, "offset")
+);
+COMMENT ON TABLE stream_engine.dead_letter_reader IS 'which readers have counted a dead letter as bad, and so process it when it is retried';
+
+CREATE TABLE stream_engine.replay (
+	reader integer NOT NULL REFERENCES stream_engine.reader ON DELETE CASCADE,
+	query integer REFERENCES stream_engine.query ON DELETE CASCADE,
+	partition integer NOT NULL,
+	"offset" bigint NOT NULL,
+	kafka_timestamp timestamptz,
+	key bytea,
+	payload bytea
+);
+CREATE UNIQUE INDEX replay_idx ON stream_engine.replay (reader, query, partition, "offset") NULLS NOT DISTINCT;
+COMMENT ON TABLE stream_engine.replay IS 'records that wait to be processed again: dead letters by a whole reader (query is null), late records by one of its queries';
+
 CREATE TABLE stream_engine.ledger (
 	reader integer NOT NULL REFERENCES stream_engine.reader ON DELETE CASCADE,
 	seq bigint NOT NULL,

@@ -93,7 +93,8 @@ run_plan(SPIPlanPtr plan, Datum *values, const char *nulls, int expected)
 
 /*
  * The fence.  False: somebody else has the reader, or its definition has changed.
- * *watermark is raised to what advance_watermark() has asked for.
+ * *watermark is raised to what advance_watermark() has asked for, and notice is
+ * taken of records that wait to be processed again.
  */
 static bool
 advance_reader(Reader *reader, TimestampTz *watermark, TimestampTz now)
@@ -111,7 +112,8 @@ advance_reader(Reader *reader, TimestampTz *watermark, TimestampTz now)
 						 " advance_to = NULL, committed_at = $5"
 						 " WHERE id = (SELECT id FROM stream_engine.reader WHERE id = $1"
 						 " AND generation = $2 AND seq = $3 FOR NO KEY UPDATE SKIP LOCKED)"
-						 " RETURNING watermark",
+						 " RETURNING watermark,"
+						 " EXISTS (SELECT FROM stream_engine.replay p WHERE p.reader = $1)",
 						 lengthof(types), types);
 	}
 	values[0] = Int32GetDatum(reader->def->id);
@@ -124,6 +126,8 @@ advance_reader(Reader *reader, TimestampTz *watermark, TimestampTz now)
 		return false;
 	*watermark = DatumGetTimestampTz(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1,
 												   &isnull));
+	reader->replay_wanted = DatumGetBool(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc,
+													   2, &isnull));
 	return true;
 }
 
@@ -322,7 +326,7 @@ se_reader_commit(Reader *reader)
 		}
 
 	/* late records of this cycle are judged already, so the order is free */
-	se_pending_write(reader->pending, reader->stream->id, now);
+	se_pending_write(reader->pending, reader->stream->id, reader->def->id, now);
 	SE_FAILPOINT("commit.after_side");
 	se_catalog_end(&scope);
 

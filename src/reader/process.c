@@ -193,6 +193,29 @@ bad_record(Reader *reader, ReaderPartition *partition, const SeRecord *record,
 	return true;
 }
 
+static void
+future_record(Reader *reader, ReaderPartition *partition, const SeRecord *record, TimestampTz t)
+{
+	partition->delta.future++;
+	se_pending_dead(reader->pending, record, "future", ERRCODE_DATETIME_FIELD_OVERFLOW,
+					psprintf("event time %s lies more than max_future in the future",
+							 timestamptz_to_str(t)), NULL);
+}
+
+/* A good record, which is row "row" of the batch, advances its partition. */
+static void
+accept_record(Reader *reader, ReaderPartition *partition, TimestampTz t, int row)
+{
+	partition->delta.decoded++;
+	if (t > partition->max_event_time)
+		partition->max_event_time = t;
+	if (partition->first_event_time == DT_NOEND)
+		partition->first_event_time = t;
+	row_watermark[row] = Max(reader->watermark,
+							 Min(partition->max_event_time - reader->stream->options.watermark_delay,
+								 partition->others));
+}
+
 /*
  * Judge records[0..n-1], advance partitions; fills good_rows and row_watermark.
  * Returns the number of good rows.
@@ -204,7 +227,6 @@ judge_batch(Reader *reader, SeBatch *batch, const SeRecord *records, int nrecord
 	TimestampTz now = GetCurrentTimestamp();
 	bool		processing_time = reader->stream->options.processing_time;
 	TimestampTz latest = processing_time ? DT_NOEND : now + reader->stream->options.max_future;
-	TimestampTz delay = reader->stream->options.watermark_delay;
 	int			ngood = 0;
 	int			error = 0;
 
@@ -235,27 +257,13 @@ judge_batch(Reader *reader, SeBatch *batch, const SeRecord *records, int nrecord
 				break;
 		}
 		else if (event_time[i] > latest)
-		{
-			partition->delta.future++;
-			se_pending_dead(reader->pending, record, "future", ERRCODE_DATETIME_FIELD_OVERFLOW,
-							psprintf("event time %s lies more than max_future in the future",
-									 timestamptz_to_str(event_time[i])), NULL);
-		}
+			future_record(reader, partition, record, event_time[i]);
 		else
 		{
-			TimestampTz t;
-
 			/* a clock that is set back does not make records late */
 			if (processing_time)
 				event_time[i] = Max(event_time[i], reader->watermark);
-			t = event_time[i];
-			partition->delta.decoded++;
-			if (t > partition->max_event_time)
-				partition->max_event_time = t;
-			if (partition->first_event_time == DT_NOEND)
-				partition->first_event_time = t;
-			row_watermark[i] = Max(reader->watermark,
-								   Min(partition->max_event_time - delay, partition->others));
+			accept_record(reader, partition, event_time[i], i);
 			good_rows[ngood++] = i;
 		}
 		if (verdict == SE_RECORD_BAD)
@@ -287,6 +295,50 @@ judge_batch(Reader *reader, SeBatch *batch, const SeRecord *records, int nrecord
 				COMP_CRC32C(crc, record->payload, record->payload_len);
 			FIN_CRC32C(crc);
 			partition->last_checksum = crc;
+		}
+	}
+	return ngood;
+}
+
+/*
+ * The same for records that were bad when they came: they have been counted,
+ * and the position stays.  What is bad again has one more dead letter.
+ */
+static int
+judge_replayed(Reader *reader, SeBatch *batch, const SeRecord *records, int nrecords)
+{
+	int64	   *event_time = batch->columns[reader->stream->event_time - 1].v.i64;
+	bool		processing_time = reader->stream->options.processing_time;
+	TimestampTz latest = processing_time ? DT_NOEND :
+		GetCurrentTimestamp() + reader->stream->options.max_future;
+	int			ngood = 0;
+	int			error = 0;
+
+	for (int i = 0; i < nrecords; i++)
+	{
+		const SeRecord *record = &records[i];
+		ReaderPartition *partition = &reader->partitions[record->partition];
+
+		if (batch->verdict[i] == SE_RECORD_BAD)
+		{
+			const SeRowError *why = &batch->errors[error++];
+
+			se_pending_dead(reader->pending, record, "bad", why->sqlstate, why->message,
+							why->column);
+			continue;
+		}
+		partition->dirty = true;
+		partition->delta.dead--;
+		if (batch->verdict[i] == SE_RECORD_TOMBSTONE)
+			partition->delta.tombstones++;
+		else if (event_time[i] > latest)
+			future_record(reader, partition, record, event_time[i]);
+		else
+		{
+			if (processing_time)
+				event_time[i] = Max(event_time[i], reader->watermark);
+			accept_record(reader, partition, event_time[i], i);
+			good_rows[ngood++] = i;
 		}
 	}
 	return ngood;
@@ -659,6 +711,8 @@ process_query(Reader *reader, ReaderQuery *query, SeBatch *batch, const SeRecord
 	return stop;
 }
 
+typedef int (*Judge) (Reader *reader, SeBatch *batch, const SeRecord *records, int nrecords);
+
 /* What judging a batch changes, kept so that it can be done again for fewer records. */
 typedef struct JudgeMark
 {
@@ -700,7 +754,7 @@ unjudge(Reader *reader, const JudgeMark *mark)
  */
 static int
 process_sessions(Reader *reader, SeBatch *batch, const SeRecord *records, int nrecords,
-				 const JudgeMark *mark, int *ngood)
+				 Judge judge, const JudgeMark *mark, int *ngood)
 {
 	for (int i = 0; i < reader->nqueries; i++)
 	{
@@ -715,7 +769,7 @@ process_sessions(Reader *reader, SeBatch *batch, const SeRecord *records, int nr
 			/* only the reader of this one query may stop: see load_reader */
 			nrecords = stop;
 			unjudge(reader, mark);
-			*ngood = judge_batch(reader, batch, records, nrecords);
+			*ngood = judge(reader, batch, records, nrecords);
 			/* its partition is not idle: the commit must get as far as the record's watermark */
 			reader->partitions[records[stop].partition].caught_up = false;
 		}
@@ -723,13 +777,8 @@ process_sessions(Reader *reader, SeBatch *batch, const SeRecord *records, int nr
 	return nrecords;
 }
 
-/*
- * Process a batch inside the open cycle.  Returns how many records were
- * processed: when less than nrecords, the caller commits and comes again with the
- * others.  Raises whatever user code raises; the cycle is lost then.
- */
-int
-se_process_batch(Reader *reader, const SeRecord *records, int nrecords)
+static int
+process_records(Reader *reader, const SeRecord *records, int nrecords, Judge judge)
 {
 	MemoryContext old = MemoryContextSwitchTo(reader->batch);
 	SeUserScope scope;
@@ -748,8 +797,8 @@ se_process_batch(Reader *reader, const SeRecord *records, int nrecords)
 	batch = se_source()->decoder_batch(reader->decoder);
 
 	mark_judging(reader, &mark);
-	ngood = judge_batch(reader, batch, records, nrecords);
-	nrecords = process_sessions(reader, batch, records, nrecords, &mark, &ngood);
+	ngood = judge(reader, batch, records, nrecords);
+	nrecords = process_sessions(reader, batch, records, nrecords, judge, &mark, &ngood);
 	if (reader->staging != NULL && ngood > 0)
 		se_staging_insert(reader->staging, batch, good_rows, ngood);
 	for (int i = 0; i < reader->nqueries && ngood > 0; i++)
@@ -766,4 +815,22 @@ se_process_batch(Reader *reader, const SeRecord *records, int nrecords)
 	reader->dirty = true;
 	MemoryContextSwitchTo(old);
 	return nrecords;
+}
+
+/*
+ * Process a batch inside the open cycle.  Returns how many records were
+ * processed: when less than nrecords, the caller commits and comes again with the
+ * others.  Raises whatever user code raises; the cycle is lost then.
+ */
+int
+se_process_batch(Reader *reader, const SeRecord *records, int nrecords)
+{
+	return process_records(reader, records, nrecords, judge_batch);
+}
+
+/* The same for records that this reader has counted as dead. */
+int
+se_process_replayed(Reader *reader, const SeRecord *records, int nrecords)
+{
+	return process_records(reader, records, nrecords, judge_replayed);
 }

@@ -429,15 +429,21 @@ definition_is_current(Reader *reader)
 		return false;
 	PushActiveSnapshot(GetTransactionSnapshot());
 	se_catalog_begin(&scope);
-	result = se_spi("SELECT r.generation, r.advance_to IS NOT NULL FROM stream_engine.reader r"
+	result = se_spi("SELECT r.generation, r.advance_to IS NOT NULL, EXISTS"
+					" (SELECT FROM stream_engine.replay p WHERE p.reader = r.id)"
+					" FROM stream_engine.reader r"
 					" JOIN stream_engine.stream s ON s.id = r.stream"
 					" WHERE r.id = $1 AND s.state = 'running'", 1, &type, &key, NULL,
 					SPI_OK_SELECT) == 1 &&
 		DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull)) ==
 		reader->def->generation;
 	if (result)
+	{
 		reader->commit_wanted = DatumGetBool(SPI_getbinval(SPI_tuptable->vals[0],
 														   SPI_tuptable->tupdesc, 2, &isnull));
+		reader->replay_wanted = DatumGetBool(SPI_getbinval(SPI_tuptable->vals[0],
+														   SPI_tuptable->tupdesc, 3, &isnull));
+	}
 	se_catalog_end(&scope);
 	PopActiveSnapshot();
 	se_worker_commit();
@@ -464,6 +470,36 @@ begin_cycle(Reader *reader)
 }
 
 /*
+ * Process the records that wait in table replay, behind a check that the stream
+ * is as we know it.  Nothing may be in flight.  False: read the definition again.
+ */
+static bool
+replay(Reader *reader)
+{
+	bool	   *caught_up = MemoryContextAlloc(reader->context,
+											   sizeof(bool) * Max(reader->npartitions, 1));
+
+	for (int i = 0; i < reader->npartitions; i++)
+		caught_up[i] = reader->partitions[i].caught_up;
+	se_cycle_end_empty(reader);
+	for (;;)
+	{
+		if (!begin_cycle(reader))
+			return false;
+		if (!se_replay_run(reader))
+			break;
+		if (!se_reader_commit(reader))
+			return false;
+		/* nothing was read, and the source does not tell a second time */
+		for (int i = 0; i < reader->npartitions; i++)
+			reader->partitions[i].caught_up = caught_up[i];
+	}
+	pfree(caught_up);
+	reader->replay_wanted = false;
+	return true;
+}
+
+/*
  * Take what the source has, committing whenever it is due.  *more tells that
  * there may be more, but that it is time to look around.  False: leave or read
  * the definition again.
@@ -479,6 +515,8 @@ drain(Reader *reader, bool *more)
 		SeSourceBatch *fetched = reader->fetched;
 		bool		got;
 
+		if (reader->replay_wanted && !reader->dirty && !replay(reader))
+			return false;
 		if (reader->source_in_transaction)
 		{
 			if (!begin_cycle(reader))
@@ -568,7 +606,7 @@ next_timeout(Reader *reader, TimestampTz now, int poll_ms)
 	deadline = Min(deadline, trigger_due(reader));
 	if (poll_ms > 0)
 		deadline = Min(deadline, now + (int64) poll_ms * 1000);
-	if (deadline <= now)
+	if (deadline <= now || (reader->replay_wanted && !reader->dirty))
 		return 0;
 	return (long) ((deadline - now + 999) / 1000);
 }
@@ -579,12 +617,13 @@ run_reader(Reader *reader)
 	TimestampTz last_discover;
 	TimestampTz last_check;
 	int64		discover_interval;
-	bool		check = false;	/* the definition, when it is time */
+	bool		check = true;	/* the definition, when it is time */
 	bool		more = false;
 
 	if (!open_source(reader) || !se_retry_records(reader))
 		return OUTCOME_RELOAD;
-	reader->last_commit = last_check = last_discover = GetCurrentTimestamp();
+	reader->last_commit = last_discover = GetCurrentTimestamp();
+	last_check = 0;
 	discover_interval = (reader->source_in_transaction ? DISCOVER_TABLE_INTERVAL_MS :
 						 DISCOVER_INTERVAL_MS) * (int64) 1000;
 
@@ -604,7 +643,7 @@ run_reader(Reader *reader)
 				return OUTCOME_RELOAD;
 			last_discover = now;
 		}
-		if (check && !reader->dirty && now - last_check >= CHECK_DEFINITION_MS * 1000)
+		if (check && !reader->dirty && now >= last_check + CHECK_DEFINITION_MS * 1000)
 		{
 			se_cycle_end_empty(reader);
 			if (!definition_is_current(reader))

@@ -162,6 +162,7 @@ typedef struct Reader
 	bool		in_cycle;		/* a transaction is open */
 	bool		dirty;			/* the cycle has something to commit */
 	bool		commit_wanted;	/* at once, dirty or not */
+	bool		replay_wanted;	/* records may wait in table replay */
 	TimestampTz cycle_began;
 	TimestampTz last_commit;
 	uint64		commit_bytes;	/* appended to the state log by the last commit */
@@ -241,6 +242,7 @@ extern void se_partition_problem(Reader *reader, int32 partition, const char *pr
 
 /* process.c */
 extern int	se_process_batch(Reader *reader, const SeRecord *records, int nrecords);
+extern int	se_process_replayed(Reader *reader, const SeRecord *records, int nrecords);
 extern void se_add_rows(Reader *reader, ReaderQuery *query, const SeBatch *batch,
 						const SeRecord *records, const int *rows, int n);
 extern void se_late_record(Reader *reader, ReaderQuery *query, const SeRecord *record,
@@ -268,6 +270,9 @@ extern bool se_windows_emit(ReaderQuery *query, TimestampTz watermark, Timestamp
 extern void se_close_windows(Reader *reader, ReaderQuery *query, TimestampTz watermark,
 							 TimestampTz now);
 extern void se_flush_slices(Reader *reader, ReaderQuery *query);
+
+/* replay.c */
+extern bool se_replay_run(Reader *reader);
 
 /* commit.c */
 extern bool se_cycle_begin(Reader *reader);

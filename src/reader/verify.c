@@ -152,7 +152,12 @@ find_input(VerifyInput *input, Oid relid)
 						   " JOIN stream_engine.query q ON q.stream = d.stream"
 						   " WHERE q.id = $1 AND d.reason <> 'bad'"
 						   " UNION SELECT f.partition, f.\"offset\" FROM stream_engine.failed_record f"
-						   " WHERE f.query = $1 ORDER BY 1, 2",
+						   " WHERE f.query = $1"
+						   " UNION SELECT h.partition, h.\"offset\" FROM stream_engine.dead_letter_reader h"
+						   " JOIN stream_engine.query_progress w ON w.reader = h.reader WHERE w.query = $1"
+						   " UNION SELECT p.partition, p.\"offset\" FROM stream_engine.replay p"
+						   " JOIN stream_engine.query_progress w ON w.reader = p.reader WHERE w.query = $1"
+						   " AND (p.query IS NULL OR p.query = $1) ORDER BY 1, 2",
 						   Int32GetDatum(id), INT4OID);
 	excluded = MemoryContextAllocHuge(context, sizeof(SeScanExclusion) * Max(n, 1));
 	for (uint64 i = 0; i < n; i++)

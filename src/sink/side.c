@@ -239,10 +239,11 @@ prepare(const char *sql, int nargs, Oid *types)
 }
 
 void
-se_pending_write(SePending *pending, int32 stream, TimestampTz now)
+se_pending_write(SePending *pending, int32 stream, int32 reader, TimestampTz now)
 {
 	SPIPlanPtr	late = NULL;
 	SPIPlanPtr	dead = NULL;
+	SPIPlanPtr	dead_reader = NULL;
 	SPIPlanPtr	failed = NULL;
 	ListCell   *cell;
 
@@ -302,6 +303,15 @@ se_pending_write(SePending *pending, int32 stream, TimestampTz now)
 			values[10] = row->column ? CStringGetTextDatum(row->column) : (Datum) 0;
 			nulls[10] = row->column ? ' ' : 'n';
 			execute(dead, values, nulls);
+
+			/* what other clocks judged is no matter for a second try */
+			if (strcmp(row->reason, "bad") != 0)
+				continue;
+			if (dead_reader == NULL)
+				dead_reader = prepare("INSERT INTO stream_engine.dead_letter_reader (reader, partition, \"offset\")"
+									  " VALUES ($1, $2, $3) ON CONFLICT DO NOTHING", 3, types);
+			values[0] = Int32GetDatum(reader);
+			execute(dead_reader, values, NULL);
 		}
 	}
 	pending->rows = NIL;

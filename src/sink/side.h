@@ -56,6 +56,6 @@ extern void se_pending_rollback(SePending *pending, SePendingMark mark);
 extern Size se_pending_memory(const SePending *pending);
 
 /* Write all rows, inside a transaction, in a catalog scope (superuser, SPI connected). */
-extern void se_pending_write(SePending *pending, int32 stream, TimestampTz now);
+extern void se_pending_write(SePending *pending, int32 stream, int32 reader, TimestampTz now);
 
 #endif							/* SE_SIDE_H */
