@@ -67,12 +67,14 @@ CREATE TABLE stream_engine.late_event (
 	watermark timestamptz NOT NULL,
 	windows tstzrange[] NOT NULL,
 	partly boolean NOT NULL DEFAULT false,
+	retry boolean NOT NULL DEFAULT false,
 	kafka_timestamp timestamptz,
 	key bytea,
 	payload bytea NOT NULL,
 	seen_at timestamptz NOT NULL,
 	PRIMARY KEY (query, partition, "offset")
 );
+CREATE INDEX late_event_retry_idx ON stream_engine.late_event (query) WHERE retry;
 COMMENT ON TABLE stream_engine.late_event IS 'records that came after their windows had closed: all of them, or (partly) some while others took the record';
 
 CREATE TABLE stream_engine.failed_record (

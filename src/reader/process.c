@@ -366,9 +366,17 @@ late_record(Reader *reader, ReaderQuery *query, const OpenSlice *slice, const Se
 			TimestampTz t, TimestampTz watermark)
 {
 	SeWindowBounds windows[MAX_LATE_WINDOWS];
-	int			n = se_window_of_slice(&query->plan->window, slice->start, slice->end, NULL,
-									   windows, MAX_LATE_WINDOWS);
+	SeWindowIterator iterator;
+	SeWindowBounds window;
+	int			n = 0;
 
+	/* of more windows than are kept, the last one is */
+	se_window_iterate(&iterator, &query->plan->window, slice->start, slice->end, NULL);
+	while (se_window_next(&iterator, &window))
+	{
+		windows[Min(n, MAX_LATE_WINDOWS - 1)] = window;
+		n++;
+	}
 	se_late_record(reader, query, record, t, watermark, windows, n);
 }
 
@@ -709,6 +717,50 @@ process_query(Reader *reader, ReaderQuery *query, SeBatch *batch, const SeRecord
 	se_user_end(&scope);
 	se_blame.query = NULL;
 	return stop;
+}
+
+/*
+ * Take records once more that came late for "query": windows take them as long as their
+ * state is kept.  "event_time" receives the time of each, or DT_NOBEGIN for a record
+ * that cannot be decoded any more; such are left out.  Inside the open cycle.
+ */
+void
+se_process_late(Reader *reader, ReaderQuery *query, const SeRecord *records, int nrecords,
+				TimestampTz *event_time)
+{
+	MemoryContext old = MemoryContextSwitchTo(reader->batch);
+	int64		lateness = query->lateness;
+	const int64 *times;
+	SeUserScope scope;
+	SeBatch    *batch;
+	int			ngood = 0;
+
+	MemoryContextReset(reader->batch);
+	se_blame.records = records;
+	se_eval_error_row = se_state_error_row = -1;
+	se_user_begin(&scope, reader->stream->owner, NIL);
+	se_source()->decoder_run(reader->decoder, records, nrecords);
+	se_user_end(&scope);
+	batch = se_source()->decoder_batch(reader->decoder);
+	times = batch->columns[query->plan->time_column - 1].v.i64;
+	for (int i = 0; i < nrecords; i++)
+	{
+		event_time[i] = DT_NOBEGIN;
+		if (batch->verdict[i] != SE_RECORD_OK)
+			continue;
+		event_time[i] = times[i];
+		row_watermark[i] = reader->watermark;
+		good_rows[ngood++] = i;
+	}
+	if (ngood > 0)
+	{
+		query->lateness = se_query_retention(query);
+		(void) process_query(reader, query, batch, records, ngood);
+		query->lateness = lateness;
+	}
+	se_blame.records = NULL;
+	reader->dirty = true;
+	MemoryContextSwitchTo(old);
 }
 
 typedef int (*Judge) (Reader *reader, SeBatch *batch, const SeRecord *records, int nrecords);

@@ -41,6 +41,11 @@ CREATE FUNCTION stream_engine.verify(
 COMMENT ON FUNCTION stream_engine.verify(regclass)
 	IS 'read the topic again from the query''s first offset to its committed position and compare its complete closed windows with the results: rows that differ, none expected';
 
+CREATE FUNCTION stream_engine.retry_late(query regclass, condition text DEFAULT NULL) RETURNS bigint
+	LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'se_retry_late';
+COMMENT ON FUNCTION stream_engine.retry_late(regclass, text)
+	IS 'have late records counted after all, those that meet a condition over the columns of late_events: windows whose state is still kept (allowed_lateness, correction_horizon) are corrected; returns how many records are taken, the others stay late';
+
 CREATE FUNCTION stream_engine.next_window_end(query regclass) RETURNS timestamptz
 	LANGUAGE c STABLE STRICT AS 'MODULE_PATHNAME', 'se_next_window_end';
 COMMENT ON FUNCTION stream_engine.next_window_end(regclass) IS 'end of the query''s open window that closes first, NULL if none is open';

@@ -130,7 +130,9 @@ look(const WaitTarget *target, char **reason)
 			   "   WHERE w.reader = r.id AND q.state = 'running')"
 			   "  ELSE EXISTS (SELECT FROM stream_engine.query_progress w WHERE w.reader = r.id"
 			   "   AND w.query = $2) END"
-			   " AND (p.next_offset IS NULL OR p.next_offset < t.fin) LIMIT 1",
+			   " AND (p.next_offset IS NULL OR p.next_offset < t.fin OR EXISTS"
+			   "  (SELECT FROM stream_engine.query_progress w JOIN stream_engine.late_event l ON l.query = w.query"
+			   "   WHERE w.reader = r.id AND l.retry)) LIMIT 1",
 			   4, types, values, NULL, SPI_OK_SELECT) > 0)
 		state = WAIT_BEHIND;
 	if (state == WAIT_BEHIND &&
