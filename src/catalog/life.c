@@ -326,10 +326,20 @@ se_skip(PG_FUNCTION_ARGS)
 			   " ON r.id = p.reader WHERE r.stream = $1 AND p.partition = $2"
 			   " AND p.next_offset <= $3 FOR UPDATE OF p", 3, types, values, NULL,
 			   SPI_OK_SELECT) == 0)
+	{
+		bool		known = se_spi("SELECT FROM stream_engine.reader_partition p"
+								   " JOIN stream_engine.reader r ON r.id = p.reader"
+								   " WHERE r.stream = $1 AND p.partition = $2 LIMIT 1", 3, types,
+								   values, NULL, SPI_OK_SELECT) > 0;
+
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 known ?
 				 errmsg("offset %lld of partition %d has been read already", (long long) offset,
-						partition)));
+						partition) :
+				 errmsg("partition %d is not known to any reader of stream %s", partition,
+						stream->name)));
+	}
 	se_spi("INSERT INTO stream_engine.dead_letter (stream, partition, \"offset\", reason, message,"
 		   " seen_at) VALUES ($1, $2, $3, 'skipped', 'skipped by ' || $4,"
 		   " pg_catalog.clock_timestamp()) ON CONFLICT DO NOTHING", 4, types, values, NULL,

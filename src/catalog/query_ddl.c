@@ -413,6 +413,15 @@ se_create_query(PG_FUNCTION_ARGS)
 	}
 	relations.result->schemaname =
 		get_namespace_name(RangeVarGetCreationNamespace(relations.result));
+	if (isAnyTempNamespace(get_namespace_oid(relations.result->schemaname, false)))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_TABLE_DEFINITION),
+				 errmsg("a query cannot be temporary"),
+				 errdetail("Its workers could not see the tables of this session.")));
+	if (OidIsValid(RangeVarGetRelid(relations.result, NoLock, true)))
+		ereport(ERROR,
+				(errcode(ERRCODE_DUPLICATE_TABLE),
+				 errmsg("relation \"%s\" already exists", relations.result->relname)));
 	relations.batch = se_name_with_suffix(relations.result, "_batch");
 	relations.open = se_name_with_suffix(relations.result, "_open");
 	relations.live = se_name_with_suffix(relations.result, "_live");

@@ -286,6 +286,11 @@ se_stream_register(Oid relid, bool check_source)
 	int			npositions = 0;
 	char	   *start;
 
+	if (isAnyTempNamespace(get_rel_namespace(relid)))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_TABLE_DEFINITION),
+				 errmsg("a stream cannot be temporary"),
+				 errdetail("Its workers could not see the tables of this session.")));
 	values[0] = ObjectIdGetDatum(relid);
 	values[1] = CStringGetTextDatum(se_home());
 	se_catalog_begin(&scope);

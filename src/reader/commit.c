@@ -14,6 +14,7 @@
  *	  partitions, queries.  A reader never waits for its own row, because it has
  *	  the stream locked, which a session that has changed the row may want next
  *	  (BEGIN; pause; DROP): a row that is locked counts as one that has moved.
+ *	  Nor does it wait long for a result table.
  */
 #include "postgres.h"
 
@@ -21,6 +22,8 @@
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
+#include "pgstat.h"
+#include "storage/latch.h"
 #include "storage/lmgr.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
@@ -36,6 +39,10 @@
 
 /* Old ledger rows are looked for once in so many commits. */
 #define LEDGER_PRUNE_COMMITS 512
+
+/* How a result table is waited for while the stream is locked. */
+#define LOCK_ATTEMPTS 30
+#define LOCK_RETRY_MS 10
 
 /*
  * Open the cycle's transaction if it is not open.  False: the extension or the
@@ -273,6 +280,32 @@ after_commit(Reader *reader, TimestampTz watermark, const bool *idle, TimestampT
 }
 
 /*
+ * Lock the result tables that this commit will write, before any row.  False: somebody
+ * holds one for long.  He may want the stream next, so it must be let go of.
+ */
+static bool
+lock_results(Reader *reader, TimestampTz watermark, TimestampTz now)
+{
+	for (int q = 0; q < reader->nqueries; q++)
+	{
+		int			attempts = LOCK_ATTEMPTS;
+
+		if (!se_windows_emit(&reader->queries[q], watermark, now))
+			continue;
+		while (!ConditionalLockRelationOid(reader->queries[q].def->result, RowExclusiveLock))
+		{
+			if (--attempts == 0)
+				return false;
+			(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+							 LOCK_RETRY_MS, PG_WAIT_EXTENSION);
+			ResetLatch(MyLatch);
+			CHECK_FOR_INTERRUPTS();
+		}
+	}
+	return true;
+}
+
+/*
  * Commit the cycle.  False: the reader's row has moved, or the stream is gone;
  * the caller reads the definition again.  Raises errors of emission and of the
  * server; the cycle is lost then.
@@ -300,10 +333,13 @@ se_reader_commit(Reader *reader)
 	PushActiveSnapshot(GetTransactionSnapshot());
 	idle_close = se_partitions_idle_close(reader, now);
 	watermark = Max(watermark, idle_close);
-	/* who drops or alters a result table comes for our rows next */
-	for (int q = 0; q < reader->nqueries; q++)
-		if (se_windows_emit(&reader->queries[q], watermark, now))
-			LockRelationOid(reader->queries[q].def->result, RowExclusiveLock);
+	if (!lock_results(reader, watermark, now))
+	{
+		PopActiveSnapshot();
+		AbortCurrentTransaction();
+		reader->in_cycle = false;
+		return false;
+	}
 	se_catalog_begin(&scope);
 	SE_FAILPOINT("commit.before_fence");
 	if (!advance_reader(reader, &watermark, now))

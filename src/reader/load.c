@@ -15,6 +15,7 @@
 #include "executor/spi.h"
 #include "miscadmin.h"
 #include "rewrite/rewriteHandler.h"
+#include "storage/lmgr.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
@@ -181,9 +182,28 @@ is_wanted(const SeReaderDef *def, const SeStream *stream, const List *queries)
 		(def->head || queries != NIL);
 }
 
+/* Whether nobody has the result tables of the reader's queries for himself; in a catalog scope. */
+static bool
+results_are_free(Oid type, Datum key)
+{
+	bool		result = true;
+
+	se_spi("SELECT q.result::oid FROM stream_engine.query_progress p"
+		   " JOIN stream_engine.query q ON q.id = p.query"
+		   " WHERE p.reader = $1 AND q.state = 'running'", 1, &type, &key, NULL, SPI_OK_SELECT);
+	for (uint64 i = 0; i < SPI_processed && result; i++)
+	{
+		bool		isnull;
+		Datum		relid = SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &isnull);
+
+		result = ConditionalLockRelationOid(DatumGetObjectId(relid), RowExclusiveLock);
+	}
+	return result;
+}
+
 /*
- * Whether no transaction is about to change the reader's row.  While one is, the
- * reader holds no lock that it could want.
+ * Whether no transaction is about to change the reader's row or a result table.
+ * While one is, the reader holds no lock that it could want.
  */
 bool
 se_definition_is_settled(int32 reader_id)
@@ -201,6 +221,8 @@ se_definition_is_settled(int32 reader_id)
 			   &key, NULL, SPI_OK_SELECT) == 0)
 		result = se_spi("SELECT FROM stream_engine.reader WHERE id = $1", 1, &type, &key, NULL,
 						SPI_OK_SELECT) == 0;
+	else
+		result = results_are_free(type, key);
 	se_catalog_end(&scope);
 	PopActiveSnapshot();
 	se_worker_commit();
