@@ -430,7 +430,9 @@ se_create_stream(PG_FUNCTION_ARGS)
 		ereport(WARNING,
 				(errmsg("stream \"%s\" can be queried, but nothing is consumed until stream_engine is preloaded",
 						name->relname),
-				 errhint("Add shared_preload_libraries = 'stream_engine' to postgresql.conf and restart the server.")));
+				 errhint("Set shared_preload_libraries = 'stream_engine' in postgresql.conf (after a comma if it names others) and restart the server. "
+						 "max_worker_processes, now %d, must have room for 2 workers of the engine and one for each stream and each query.",
+						 max_worker_processes)));
 	PG_RETURN_OID(relid);
 }
 

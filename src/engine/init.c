@@ -51,6 +51,7 @@ se_require_preload(void)
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("\"%s\" must be loaded via shared_preload_libraries",
 						SE_EXTENSION_NAME),
-				 errhint("Set shared_preload_libraries = '%s' in postgresql.conf (after a comma if it names others) and restart the server.",
-						 SE_EXTENSION_NAME)));
+				 errhint("Set shared_preload_libraries = '%s' in postgresql.conf (after a comma if it names others) and restart the server. "
+						 "max_worker_processes, now %d, must have room for 2 workers of the engine and one for each stream and each query.",
+						 SE_EXTENSION_NAME, max_worker_processes)));
 }
