@@ -90,6 +90,38 @@ SELECT * FROM stream_engine.verify('tumbling');
 SELECT * FROM stream_engine.verify('growing');
 SELECT * FROM stream_engine.verify('seldom');
 
+-- a window that turns out to be incomplete, when a partition's first record comes, is withdrawn
+CREATE TABLE parts (LIKE log INCLUDING ALL);
+CREATE SERVER changes_parts FOREIGN DATA WRAPPER stream_engine_table
+	OPTIONS (table 'changes.parts', partitions '2');
+CREATE FOREIGN TABLE part_orders (kind text, t timestamptz) SERVER changes_parts
+	OPTIONS (topic 'parts', event_time 't', watermark_delay '0', staging_retention '0');
+CREATE PROCEDURE send_part(part int, at text) LANGUAGE plpgsql AS $$
+BEGIN
+	INSERT INTO parts SELECT part, (SELECT count(*) FROM parts WHERE partition = part), NULL, NULL,
+		convert_to(json_build_object('t', '2026-01-05 ' || at || '+00', 'kind', 'p' || part)::text, 'UTF8');
+	COMMIT;
+	IF EXISTS (SELECT FROM stream_engine.queries WHERE name = to_regclass('changes.incomplete')) THEN
+		CALL stream_engine.wait('changes.incomplete', '1 minute');
+	END IF;
+END $$;
+CALL send_part(0, '00:00');
+CALL send_part(1, '00:00');
+SELECT stream_engine.create_query('incomplete', $$
+	SELECT kind, count(*) AS n FROM part_orders GROUP BY tumble(t, '10 minutes'), kind $$,
+	emit => 'changes', emit_interval => '0', start => 'latest');
+CALL send_part(0, '00:09');
+CALL send_part(0, '00:12');
+SELECT * FROM shown('incomplete');
+CALL send_part(1, '00:15');
+SELECT * FROM shown('incomplete');
+CALL send_part(0, '00:32');
+CALL send_part(1, '00:31');
+SELECT * FROM shown('incomplete');
+SELECT counted, before_start, windows_closed, windows_incomplete FROM stream_engine.stat_queries WHERE query = 'incomplete'::regclass;
+SELECT stream_engine.drop_stream('part_orders', cascade => true);
+DROP SERVER changes_parts;
+
 SELECT stream_engine.drop_stream('orders', cascade => true);
 DROP SCHEMA changes CASCADE;
 DROP SERVER changes_server;
