@@ -40,6 +40,7 @@ typedef struct WaitTarget
 {
 	int32		stream;
 	int32		query;			/* 0: all readers of the stream */
+	bool		at_home;		/* else it has no readers */
 	int			npartitions;
 	Datum	   *partitions;
 	Datum	   *ends;
@@ -77,6 +78,7 @@ find_target(Oid relid, MemoryContext context)
 						get_rel_name(relid) ? get_rel_name(relid) : "?"),
 				 errhint("A query is named by its result table.")));
 	se_check_owner(relid);
+	target->at_home = stream->at_home;
 
 	routine = se_source()->routine_of_server(stream->serverid);
 	source = routine->open(stream->relid, stream->owner);
@@ -135,7 +137,7 @@ look(const WaitTarget *target, char **reason)
 			   "   WHERE w.reader = r.id AND l.retry)) LIMIT 1",
 			   4, types, values, NULL, SPI_OK_SELECT) > 0)
 		state = WAIT_BEHIND;
-	if (state == WAIT_BEHIND &&
+	if ((state == WAIT_BEHIND || !target->at_home) &&
 		se_spi("SELECT COALESCE(q.error, s.error, CASE WHEN s.state = 'paused' THEN 'it is paused'"
 			   " WHEN q.state = 'paused' THEN 'it is paused'"
 			   " WHEN s.home <> stream_engine.home() THEN 'it comes from another database'"
