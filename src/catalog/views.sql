@@ -181,11 +181,14 @@ CREATE FUNCTION stream_engine.why(query regclass, OUT finding text, OUT detail t
 DECLARE
 	q record;
 	t record;
+	n record;
 	p record;
 	next_end timestamptz;
 	delay interval;
 	idle_timeout interval;
-	n bigint;
+	idle_close interval;
+	processing boolean;
+	any_finding boolean := false;
 BEGIN
 	SELECT * INTO q FROM stream_engine.queries v WHERE v.name = why.query;
 	IF NOT FOUND THEN
@@ -194,111 +197,175 @@ BEGIN
 			HINT = 'A query is named by its result table; see the view stream_engine.queries.';
 	END IF;
 	SELECT * INTO t FROM stream_engine.stat_queries v WHERE v.query = why.query;
+	SELECT COALESCE(pg_catalog.sum(v.records), 0) AS records, COALESCE(pg_catalog.sum(v.lag), 0) AS lag,
+		COALESCE(pg_catalog.sum(v.dead), 0) AS dead, COALESCE(pg_catalog.sum(v.future), 0) AS future,
+		COALESCE(pg_catalog.sum(v.tombstones), 0) AS tombstones, COALESCE(pg_catalog.sum(v.skipped), 0) AS skipped,
+		COALESCE(pg_catalog.bool_and(v.idle), false) AS all_idle,
+		pg_catalog.min(v.max_event_time) FILTER (WHERE NOT v.idle) AS least,
+		pg_catalog.max(v.max_event_time) AS greatest
+		INTO n FROM stream_engine.stat_partitions v WHERE v.query = why.query;
 	delay := stream_engine.watermark_delay(q.stream);
 	idle_timeout := COALESCE(stream_engine.stream_option(q.stream, 'idle_timeout'), '30 seconds')::interval;
+	idle_close := stream_engine.stream_option(q.stream, 'idle_close')::interval;
+	processing := COALESCE(stream_engine.stream_option(q.stream, 'event_time') = 'processing_time', false);
 
+	/* does it run at all */
 	IF q.state <> 'running' THEN
 		finding := pg_catalog.format('the query is in state %s', q.state);
-		detail := pg_catalog.concat(q.error, CASE WHEN q.error_offset IS NOT NULL THEN
-			pg_catalog.format(' (partition %s, offset %s)', q.error_partition, q.error_offset) END);
-		hint := COALESCE(q.hint, 'Call stream_engine.resume() when the cause is mended.');
+		detail := NULLIF(pg_catalog.concat(q.error, CASE WHEN q.error_offset IS NOT NULL THEN
+			pg_catalog.format(' (partition %s, offset %s)', q.error_partition, q.error_offset) END), '');
+		hint := COALESCE(q.hint, CASE q.state
+			WHEN 'restored' THEN pg_catalog.format('It comes from another database: SELECT stream_engine.resume(%L, start => ...).', q.stream)
+			WHEN 'paused' THEN 'Call stream_engine.resume().'
+			ELSE 'Call stream_engine.resume() when the cause is mended.' END);
+		any_finding := true;
 		RETURN NEXT;
-		RETURN;
 	END IF;
-
 	IF pg_catalog.current_setting('stream_engine.enabled', true) = 'off' THEN
 		finding := 'the engine is switched off';
 		detail := 'stream_engine.enabled is off';
 		hint := 'ALTER SYSTEM SET stream_engine.enabled = on, then SELECT pg_reload_conf().';
+		any_finding := true;
 		RETURN NEXT;
+	ELSIF q.state = 'running' THEN
+		SELECT w.pid, w.message INTO p FROM stream_engine.stat_workers w
+			WHERE w.reader = (SELECT r.reader FROM stream_engine.query_reader(why.query) r)
+			ORDER BY w.pid NULLS LAST LIMIT 1;
+		IF p.message <> '' THEN
+			finding := 'the worker has a problem';
+			detail := p.message;
+			hint := 'It tries again by itself; the server log tells more.';
+			any_finding := true;
+			RETURN NEXT;
+		ELSIF p.pid IS NULL THEN
+			finding := 'no worker is running for the query';
+			detail := NULL;
+			hint := 'One starts within a moment, unless shared_preload_libraries, max_worker_processes or stream_engine.max_workers forbid it: see the server log.';
+			any_finding := true;
+			RETURN NEXT;
+		END IF;
 	END IF;
-
-	FOR p IN SELECT * FROM stream_engine.stat_workers w WHERE w.reader =
-		(SELECT v.reader FROM stream_engine.stat_partitions v WHERE v.query = why.query LIMIT 1) AND w.message <> ''
-	LOOP
-		finding := 'the worker has a problem';
-		detail := p.message;
-		hint := 'It tries again by itself; the server log tells more.';
-		RETURN NEXT;
-	END LOOP;
-	IF q.state = 'running' AND NOT EXISTS (SELECT FROM stream_engine.stat_workers w WHERE w.pid IS NOT NULL AND w.reader =
-		(SELECT r.reader FROM stream_engine.query_reader(why.query) r))
-	THEN
-		finding := 'no worker is running for the query';
-		detail := NULL;
-		hint := 'Check shared_preload_libraries and max_worker_processes, and the server log.';
-		RETURN NEXT;
-	END IF;
-
-	FOR p IN SELECT * FROM stream_engine.stat_partitions v WHERE v.query = why.query AND v.problem IS NOT NULL
+	FOR p IN SELECT * FROM stream_engine.stat_partitions v
+		WHERE v.query = why.query AND v.problem IS NOT NULL ORDER BY v.partition
 	LOOP
 		finding := pg_catalog.format('partition %s has stopped', p.partition);
 		detail := p.problem;
 		hint := pg_catalog.format('Decide where to go on: SELECT stream_engine.resume(%L, start => ''earliest'') or ''latest''.', q.stream);
+		any_finding := true;
 		RETURN NEXT;
 	END LOOP;
 
-	IF t.decoded IS NULL OR t.decoded = 0 THEN
-		SELECT pg_catalog.sum(v.records) INTO n FROM stream_engine.stat_partitions v WHERE v.query = why.query;
-		IF COALESCE(n, 0) = 0 THEN
-			finding := 'no record has been read';
-			detail := pg_catalog.format('the query started at %s', q.start);
-			hint := 'Is anything written to the topic? SELECT * FROM the stream reads it directly.';
+	/* does it read */
+	IF n.records = 0 THEN
+		IF n.lag > 0 THEN
+			finding := 'reading has just begun';
+			detail := pg_catalog.format('%s records are to be read', n.lag);
+			hint := 'Look again in a moment.';
 		ELSE
-			finding := 'no record could be used';
-			detail := pg_catalog.format('%s records were read, none was good', n);
-			hint := 'SELECT * FROM stream_engine.dead_letters tells why.';
+			finding := 'no record has been read';
+			detail := pg_catalog.format('the query started at %s, and nothing lies behind that', q.start);
+			hint := pg_catalog.format('Is anything written to the topic? SELECT * FROM %s reads it directly.', q.stream);
 		END IF;
 		RETURN NEXT;
 		RETURN;
 	END IF;
+	IF n.lag >= 10000 THEN
+		finding := 'it is catching up';
+		detail := pg_catalog.format('%s records are still to be read', n.lag);
+		hint := NULL;
+		any_finding := true;
+		RETURN NEXT;
+	END IF;
+	IF n.dead > 0 OR n.future > 0 OR COALESCE(t.decoded, 0) = 0 THEN
+		finding := CASE WHEN COALESCE(t.decoded, 0) = 0 THEN 'no record could be used' ELSE 'some records could not be used' END;
+		detail := pg_catalog.format('of %s records %s were bad, %s lay in the future, %s were tombstones, %s were skipped',
+			n.records, n.dead, n.future, n.tombstones, n.skipped);
+		hint := CASE WHEN n.dead > 0 THEN 'SELECT * FROM stream_engine.dead_letters tells why; stream_engine.retry_dead_letters() when the cause is mended.'
+			WHEN n.future > 0 THEN 'Compare the clocks, and the unit of the event time; option max_future says how far ahead is too far.'
+			WHEN n.tombstones > 0 THEN 'A record without a payload is not an event.' END;
+		any_finding := true;
+		RETURN NEXT;
+		IF COALESCE(t.decoded, 0) = 0 THEN
+			RETURN;
+		END IF;
+	END IF;
 
 	/* the window that comes next, and who holds it up */
 	next_end := stream_engine.next_window_end(why.query);
-	FOR p IN SELECT v.*, w.least FROM stream_engine.stat_partitions v,
-		LATERAL (SELECT pg_catalog.min(x.max_event_time) AS least FROM stream_engine.stat_partitions x
-			WHERE x.query = why.query AND NOT x.idle) w
-		WHERE v.query = why.query AND NOT v.idle AND v.max_event_time = w.least AND v.problem IS NULL
-	LOOP
-		IF p.max_event_time = '-infinity' THEN
-			finding := pg_catalog.format('partition %s has had no record and holds the watermark', p.partition);
-			detail := pg_catalog.format('it is left out once it has been quiet for %s at its end', idle_timeout);
-			hint := 'Lower idle_timeout if partitions may stay empty.';
-			RETURN NEXT;
-		ELSIF next_end IS NOT NULL THEN
-			finding := pg_catalog.format('partition %s holds the watermark at %s', p.partition, t.watermark);
-			detail := pg_catalog.format('the next window closes when the watermark reaches %s: this partition needs a record with event time %s or later (watermark_delay is %s)',
-				next_end, next_end + delay, delay);
-			hint := CASE WHEN p.lag > 0 THEN pg_catalog.format('%s records of it are still to be read.', p.lag)
-				ELSE pg_catalog.format('It has been read to its end; it is left out after %s without a record.', idle_timeout) END;
-			RETURN NEXT;
-		END IF;
-	END LOOP;
-	IF NOT EXISTS (SELECT FROM stream_engine.stat_partitions v WHERE v.query = why.query AND NOT v.idle) THEN
-		finding := 'all partitions are idle';
-		detail := pg_catalog.format('the watermark stands at %s, the next window ends at %s', t.watermark, COALESCE(next_end::text, '(none is open)'));
-		hint := CASE WHEN next_end IS NULL THEN 'There is nothing to close.'
-			ELSE pg_catalog.format('A record with event time %s or later closes it.', next_end + delay) END;
+	IF next_end IS NULL THEN
+		NULL;
+	ELSIF processing THEN
+		finding := 'the clock closes the next window';
+		detail := pg_catalog.format('it ends at %s', next_end);
+		hint := NULL;
+		any_finding := true;
 		RETURN NEXT;
+	ELSIF n.all_idle THEN
+		finding := 'all partitions are idle';
+		detail := pg_catalog.format('the watermark stands at %s, the next window ends at %s', t.watermark, next_end);
+		hint := pg_catalog.format('A record with event time %s or later closes it%s; or, if no earlier one comes: SELECT stream_engine.advance_watermark(%L, %L).',
+			next_end + delay, ', and so do ' || idle_close || ' without a record', q.stream, next_end);
+		any_finding := true;
+		RETURN NEXT;
+	ELSE
+		FOR p IN SELECT * FROM stream_engine.stat_partitions v
+			WHERE v.query = why.query AND NOT v.idle AND v.max_event_time = n.least AND v.problem IS NULL ORDER BY v.partition
+		LOOP
+			IF p.max_event_time = '-infinity' THEN
+				finding := pg_catalog.format('partition %s has had no good record and holds the watermark', p.partition);
+				detail := pg_catalog.format('it is left out once it has been quiet for %s at its end', idle_timeout);
+				hint := 'Lower idle_timeout if partitions may stay empty.';
+			ELSE
+				finding := pg_catalog.format('partition %s holds the watermark at %s', p.partition, t.watermark);
+				detail := pg_catalog.format('the next window closes when the watermark reaches %s: this partition needs a record with event time %s or later (watermark_delay is %s)',
+					next_end, next_end + delay, delay)
+					|| CASE WHEN p.watermark < t.watermark THEN pg_catalog.format('; it is behind, at %s itself', p.watermark) ELSE '' END
+					|| CASE WHEN n.greatest >= next_end + delay THEN '; others have one' ELSE '' END;
+				hint := CASE WHEN p.lag > 0 THEN pg_catalog.format('%s records of it are still to be read.', p.lag)
+					ELSE pg_catalog.format('It has been read to its end; it is left out after %s without a record.', idle_timeout) END;
+			END IF;
+			any_finding := true;
+			RETURN NEXT;
+		END LOOP;
 	END IF;
 
-	IF next_end IS NULL AND t.windows_closed = 0 THEN
-		finding := 'no window has been opened';
+	/* what became of the records */
+	IF t.counted = 0 THEN
+		finding := 'no record has come into a window';
 		detail := pg_catalog.format('of %s records %s were filtered by WHERE, %s came late, %s belong to windows that began before the query', t.decoded, t.filtered, t.late, t.before_start);
 		hint := CASE WHEN t.late > 0 THEN 'SELECT * FROM stream_engine.late_events; a larger watermark_delay lets them in.'
 			WHEN t.before_start > 0 THEN 'The first complete window comes soon; emit_partial => true emits partial ones.'
 			ELSE 'Check the WHERE clause.' END;
+		any_finding := true;
 		RETURN NEXT;
 	ELSIF t.late > 0 THEN
 		finding := pg_catalog.format('%s records came too late', t.late);
 		detail := 'their windows had closed';
 		hint := 'SELECT * FROM stream_engine.late_events; a larger watermark_delay lets them in.';
+		any_finding := true;
 		RETURN NEXT;
 	END IF;
-	IF t.windows_incomplete > 0 THEN
-		finding := pg_catalog.format('%s windows began before the query and were not emitted', t.windows_incomplete);
+	IF t.failed > 0 THEN
+		finding := pg_catalog.format('%s records could not be taken by this query', t.failed);
+		detail := NULL;
+		hint := 'SELECT * FROM stream_engine.failed_records tells why.';
+		any_finding := true;
+		RETURN NEXT;
+	END IF;
+	IF t.windows_incomplete > 0 OR (t.before_start > 0 AND t.counted > 0) THEN
+		finding := CASE WHEN t.windows_incomplete > 0 THEN pg_catalog.format('%s windows began before the query and were not emitted', t.windows_incomplete)
+			ELSE pg_catalog.format('%s records belong to windows that began before the query', t.before_start) END;
 		detail := pg_catalog.format('windows from %s on are complete', t.complete_from);
-		hint := 'Start the query at ''earliest'', or with emit_partial => true.';
+		hint := CASE WHEN processing THEN 'emit_partial => true emits partial ones.'
+			ELSE 'Start the query at ''earliest'', or with emit_partial => true.' END;
+		any_finding := true;
+		RETURN NEXT;
+	END IF;
+	IF NOT any_finding THEN
+		finding := 'nothing is held up';
+		detail := CASE WHEN t.windows_closed > 0 THEN pg_catalog.format('%s windows have closed, the last rows came at %s, and none is open', t.windows_closed, COALESCE(t.emitted_at::text, '(never)'))
+			ELSE pg_catalog.format('%s records have been taken', t.counted) END;
+		hint := NULL;
 		RETURN NEXT;
 	END IF;
 END $$;

@@ -342,7 +342,8 @@ se_reader_commit(Reader *reader)
 	}
 	se_catalog_begin(&scope);
 	SE_FAILPOINT("commit.before_fence");
-	if (!advance_reader(reader, &watermark, now))
+	/* the watermark may have become another one, which wants other tables */
+	if (!advance_reader(reader, &watermark, now) || !lock_results(reader, watermark, now))
 	{
 		se_catalog_end(&scope);
 		PopActiveSnapshot();
