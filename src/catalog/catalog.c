@@ -107,13 +107,25 @@ se_user_begin(SeUserScope *scope, Oid owner, List *settings)
 	scope->guc_level = NewGUCNestLevel();
 	foreach(cell, settings)
 	{
-		char	   *setting = pstrdup((char *) lfirst(cell));
-		char	   *value = strchr(setting, '=');
+		const char *setting = lfirst(cell);
+		const char *value = strchr(setting, '=');
+		const char *current;
+		char		name[NAMEDATALEN];
 
-		if (value == NULL)
+		if (value == NULL || value - setting >= NAMEDATALEN)
 			continue;
-		*value++ = '\0';
-		(void) set_config_option(setting, value, PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE,
+		strlcpy(name, setting, value - setting + 1);
+		value++;
+
+		/*
+		 * This is done for each batch, and setting costs much more than looking: a
+		 * new search_path is parsed, and the end of the scope searches all
+		 * settings for those that were set.
+		 */
+		current = GetConfigOption(name, true, false);
+		if (current != NULL && strcmp(current, value) == 0)
+			continue;
+		(void) set_config_option(name, value, PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE,
 								 true, 0, false);
 	}
 }
