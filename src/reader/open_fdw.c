@@ -20,6 +20,7 @@
 
 #include "access/htup_details.h"
 #include "access/table.h"
+#include "catalog/pg_authid.h"
 #include "catalog/pg_type.h"
 #include "commands/explain.h"
 #include "executor/spi.h"
@@ -29,6 +30,7 @@
 #include "optimizer/pathnode.h"
 #include "optimizer/planmain.h"
 #include "optimizer/restrictinfo.h"
+#include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
@@ -477,6 +479,10 @@ se_next_window_end(PG_FUNCTION_ARGS)
 	if (id == 0)
 		PG_RETURN_NULL();
 	scan.def = se_query_load(id);
+	/* as the views of statistics do it */
+	if (scan.def == NULL || !(has_privs_of_role(GetUserId(), scan.def->owner) ||
+							  has_privs_of_role(GetUserId(), ROLE_PG_READ_ALL_STATS)))
+		PG_RETURN_NULL();
 	scan.plan = se_query_plan_of_view(scan.def->batch_view);
 	log = se_state_log_open(false);
 	se_state_log_slices(log, id, note_slice, &scan);
