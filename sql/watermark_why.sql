@@ -30,8 +30,7 @@ SELECT stream_engine.create_stream('why_rows', 'why_server', NULL, 't timestampt
 	watermark_delay => '10 s', idle_timeout => '1 hour', staging_retention => '0');
 SELECT stream_engine.create_query('why_counts', 'SELECT count(*) AS n FROM why_rows WHERE v > 0 GROUP BY tumble(t, ''1 minute'')');
 -- a worker runs
-CALL why_until('EXISTS (SELECT FROM stream_engine.ledger l WHERE l.reader = stream_engine.query_reader(''why_counts''))
-	OR EXISTS (SELECT FROM stream_engine.stat_workers WHERE kind = ''reader'' AND phase = ''waiting'')');
+CALL why_until('EXISTS (SELECT FROM stream_engine.stat_workers w WHERE w.pid IS NOT NULL AND w.reader = (SELECT stream_engine.query_reader(''why_counts'')))');
 \pset format unaligned
 \x on
 
