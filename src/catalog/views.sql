@@ -103,7 +103,7 @@ CREATE VIEW stream_engine.queries WITH (security_barrier) AS
 		COALESCE(q.error_partition, s.error_partition) AS error_partition,
 		COALESCE(q.error_offset, s.error_offset) AS error_offset,
 		COALESCE(q.error_at, s.error_at) AS error_at,
-		q.late, q.start, q.batch_view, q.live_view,
+		q.emit, q.emit_interval, q.allowed_lateness, q.correction_horizon, q.late, q.start, q.batch_view, q.live_view,
 		pg_catalog.pg_get_viewdef(q.batch_view::oid) AS definition,
 		q.created_at
 	FROM stream_engine.query q

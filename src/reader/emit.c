@@ -108,14 +108,28 @@ set_engine_columns(SeEmission *emission, TimestampTz start, TimestampTz end, boo
 	emission->values[4 + noutput] = TimestampTzGetDatum(emission->now);
 }
 
+static void
+insert(SeEmission *emission, SeMemtable *table, SeGroup *group, TimestampTz start,
+	   TimestampTz end, bool is_final)
+{
+	if (!finish(emission, table, group, start, end))
+		return;
+	set_engine_columns(emission, start, end, is_final);
+	se_results_insert(sink_of(emission), emission->values, emission->nulls);
+}
+
 void
 se_emission_fresh(SeEmission *emission, SeMemtable *table, SeGroup *group, TimestampTz start,
 				  TimestampTz end)
 {
-	if (!finish(emission, table, group, start, end))
-		return;
-	set_engine_columns(emission, start, end, true);
-	se_results_insert(sink_of(emission), emission->values, emission->nulls);
+	insert(emission, table, group, start, end, true);
+}
+
+void
+se_emission_fresh_open(SeEmission *emission, SeMemtable *table, SeGroup *group,
+					   TimestampTz start, TimestampTz end)
+{
+	insert(emission, table, group, start, end, false);
 }
 
 void

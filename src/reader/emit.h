@@ -17,10 +17,13 @@ extern SeEmission *se_emission_begin(ReaderQuery *query, TimestampTz now, Memory
 
 /*
  * Emit the row of "group" for the window [start, end), unless HAVING refuses
- * it.  A fresh row must not be in the table yet.
+ * it.  A fresh row must not be in the table yet.  The second is for a window that
+ * is open: its row is not final.
  */
 extern void se_emission_fresh(SeEmission *emission, SeMemtable *table, SeGroup *group,
 							  TimestampTz start, TimestampTz end);
+extern void se_emission_fresh_open(SeEmission *emission, SeMemtable *table, SeGroup *group,
+								   TimestampTz start, TimestampTz end);
 
 /*
  * The same for a row that may be in the table: it is replaced, its revision
