@@ -273,6 +273,7 @@ after_commit(Reader *reader, TimestampTz watermark, const bool *idle, TimestampT
 	reader->pending = se_pending_create(reader->cycle);
 	reader->in_cycle = false;
 	reader->dirty = reader->commit_wanted = false;
+	reader->verdicts_fresh = false;
 	reader->last_commit = now;
 	pg_atomic_write_u64(&se_my_slot->last_commit, (uint64) now);
 	pg_atomic_fetch_add_u64(&se_my_slot->commits, 1);

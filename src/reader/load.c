@@ -128,8 +128,19 @@ load_query(Reader *reader, ReaderQuery *query, SeQueryDef *def)
 	se_loading_query = NULL;
 }
 
-static void
-load_verdicts(Reader *reader)
+/* Longer than a verdict takes from being given to being committed. */
+#define VERDICT_SLACK (60 * USECS_PER_SEC)
+
+/*
+ * What other readers, or skip(), have decided about records that lie before us; inside a
+ * transaction with a snapshot.
+ *
+ * A record is in the future by the clock of the reader that meets it first, and later
+ * ones must not think otherwise.  Those judged after this look have an event time
+ * behind verdicts_until: se_process_batch looks again when it meets such a one.
+ */
+void
+se_load_verdicts(Reader *reader)
 {
 	SeCatalogScope scope;
 	Oid			types[2] = {INT4OID, INT4OID};
@@ -137,6 +148,8 @@ load_verdicts(Reader *reader)
 
 	values[0] = Int32GetDatum(reader->stream->id);
 	values[1] = Int32GetDatum(reader->def->id);
+	reader->verdicts_until = GetCurrentTimestamp() - VERDICT_SLACK +
+		reader->stream->options.max_future;
 	se_catalog_begin(&scope);
 	se_spi("SELECT d.partition, d.\"offset\", d.reason FROM stream_engine.dead_letter d"
 		   " LEFT JOIN stream_engine.reader_partition p"
@@ -156,8 +169,9 @@ load_verdicts(Reader *reader)
 		ctl.keysize = sizeof(key);
 		ctl.entrysize = sizeof(key) + 8;
 		ctl.hcxt = reader->context;
-		reader->verdicts = hash_create("stream_engine verdicts", 64, &ctl,
-									   HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+		if (reader->verdicts == NULL)
+			reader->verdicts = hash_create("stream_engine verdicts", 64, &ctl,
+										   HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
 		for (uint64 i = 0; i < SPI_processed; i++)
 		{
 			HeapTuple	tuple = SPI_tuptable->vals[i];
@@ -301,7 +315,7 @@ se_reader_prepare(int32 reader_id, MemoryContext context)
 	table_close(relation, NoLock);
 
 	se_partitions_load(reader);
-	load_verdicts(reader);
+	se_load_verdicts(reader);
 	reader->routine = se_source()->routine_of_server(stream->serverid);
 	reader->source = reader->routine->open(stream->relid, stream->owner);
 	{

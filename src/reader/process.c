@@ -202,18 +202,36 @@ future_record(Reader *reader, ReaderPartition *partition, const SeRecord *record
 							 timestamptz_to_str(t)), NULL);
 }
 
-/* A good record, which is row "row" of the batch, advances its partition. */
+/*
+ * A good record, which is row "row" of the batch: it is judged with the watermark
+ * in front of it, and then advances its partition.
+ */
 static void
 accept_record(Reader *reader, ReaderPartition *partition, TimestampTz t, int row)
 {
+	row_watermark[row] = Max(reader->watermark,
+							 Min(se_partition_watermark(reader, partition), partition->others));
 	partition->delta.decoded++;
 	if (t > partition->max_event_time)
 		partition->max_event_time = t;
 	if (partition->first_event_time == DT_NOEND)
 		partition->first_event_time = t;
-	row_watermark[row] = Max(reader->watermark,
-							 Min(partition->max_event_time - reader->stream->options.watermark_delay,
-								 partition->others));
+}
+
+/* Other readers may have found records of this batch in the future, earlier. */
+static void
+learn_verdicts(Reader *reader, const SeBatch *batch, const int64 *event_time, int nrecords)
+{
+	TimestampTz latest = DT_NOBEGIN;
+
+	for (int i = 0; i < nrecords; i++)
+		if (batch->verdict[i] == SE_RECORD_OK)
+			latest = Max(latest, event_time[i]);
+	if (latest > reader->verdicts_until && !reader->verdicts_fresh)
+	{
+		se_load_verdicts(reader);
+		reader->verdicts_fresh = true;
+	}
 }
 
 /*
@@ -230,6 +248,8 @@ judge_batch(Reader *reader, SeBatch *batch, const SeRecord *records, int nrecord
 	int			ngood = 0;
 	int			error = 0;
 
+	if (!processing_time)
+		learn_verdicts(reader, batch, event_time, nrecords);
 	for (int i = 0; i < nrecords; i++)
 	{
 		const SeRecord *record = &records[i];

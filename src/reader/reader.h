@@ -158,6 +158,8 @@ typedef struct Reader
 	SeStaging  *staging;		/* head reader only */
 	SePending  *pending;		/* late records and dead letters of the cycle */
 	HTAB	   *verdicts;		/* positions judged by other readers */
+	TimestampTz verdicts_until; /* event time up to which they are known */
+	bool		verdicts_fresh; /* looked for in this cycle */
 
 	bool		in_cycle;		/* a transaction is open */
 	bool		dirty;			/* the cycle has something to commit */
@@ -220,6 +222,7 @@ se_query_emits_changes(const ReaderQuery *query)
 }
 
 /* load.c */
+extern void se_load_verdicts(Reader *reader);
 extern Reader *se_current_reader;	/* for the exit callback and error context */
 extern ReaderQuery *se_loading_query;	/* whose definition is being compiled */
 extern bool se_relations_changed;	/* since the definition was read */
