@@ -386,7 +386,8 @@ typedef struct FlushTarget
 } FlushTarget;
 
 static void
-append_chunk(void *arg, const char *bytes, Size size, uint32 hash_low, uint32 hash_high, int ngroups)
+append_chunk(void *arg, const char *bytes, Size size, uint32 hash_low, uint32 hash_high,
+			 int ngroups)
 {
 	FlushTarget *target = arg;
 

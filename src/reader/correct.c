@@ -258,7 +258,10 @@ se_changes_are_due(const ReaderQuery *query, TimestampTz now)
 	return false;
 }
 
-/* When the changes that have been committed want a commit to be shown; DT_NOEND if there are none. */
+/*
+ * When the changes that have been committed want a commit to be shown; DT_NOEND if
+ * there are none.
+ */
 TimestampTz
 se_changes_due(const ReaderQuery *query)
 {

@@ -319,7 +319,8 @@ se_verify(PG_FUNCTION_ARGS)
 	VerifyInput input;
 	SeQueryPlan *plan;
 	char	   *sql;
-	Oid			types[4] = {TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZARRAYOID, TIMESTAMPTZARRAYOID};
+	Oid			types[4] = {TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZARRAYOID,
+	TIMESTAMPTZARRAYOID};
 	Datum		values[4];
 	int			nleft_out;
 	SeUserScope scope;

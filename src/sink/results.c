@@ -96,6 +96,7 @@ static AttrNumber
 find_column(Relation relation, const char *name, Oid type)
 {
 	AttrNumber	attnum = get_attnum(RelationGetRelid(relation), name);
+	Oid			found;
 
 	if (attnum <= 0)
 		ereport(ERROR,
@@ -103,12 +104,12 @@ find_column(Relation relation, const char *name, Oid type)
 				 errmsg("column \"%s\" of result table \"%s\" does not exist", name,
 						RelationGetRelationName(relation)),
 				 errhint("Add it again, then call stream_engine.resume().")));
-	if (TupleDescAttr(RelationGetDescr(relation), attnum - 1)->atttypid != type)
+	found = TupleDescAttr(RelationGetDescr(relation), attnum - 1)->atttypid;
+	if (found != type)
 		ereport(ERROR,
 				(errcode(ERRCODE_DATATYPE_MISMATCH),
 				 errmsg("column \"%s\" of result table \"%s\" has type %s, but the query gives %s",
-						name, RelationGetRelationName(relation),
-						format_type_be(TupleDescAttr(RelationGetDescr(relation), attnum - 1)->atttypid),
+						name, RelationGetRelationName(relation), format_type_be(found),
 						format_type_be(type))));
 	return attnum;
 }

@@ -130,7 +130,8 @@ extern SeGroup *se_memtable_next(SeMemtable *table, int64 *position);
  * se_memtable_get finds the group with the same key in "table", or NULL;
  * se_memtable_get_row the group of a row of key vectors.  se_memtable_add merges the
  * group into "table" and returns its group there; se_memtable_add_key makes a
- * group with empty states.  se_group_hash is what ranges are of.  se_memtable_remove forgets a group of the table.
+ * group with empty states.  se_group_hash is what ranges are of.
+ * se_memtable_remove forgets a group of the table.
  * Pointers die as by se_memtable_lookup, but not by get and remove.
  */
 extern SeGroup *se_memtable_get(SeMemtable *table, const SeGroup *group);
