@@ -19,7 +19,7 @@
  *	  With idle_close it moves to the end of the last open window, once, after
  *	  that time without a record.
  *
- *	  A record is judged with its own partition's watermark as it stands at that
+ *	  A record is judged with its own partition's watermark as it stands before that
  *	  record and the other partitions' as of the last commit; "others" is their
  *	  minimum.  The ledger has, for each commit, all that this needs.
  */
@@ -166,6 +166,7 @@ se_partitions_discover(Reader *reader, int timeout_ms)
 {
 	int			known = reader->npartitions;
 	int			npartitions = reader->routine->partitions(reader->source, timeout_ms);
+	int64	   *lows;
 
 	if (npartitions <= known)
 		return false;
@@ -188,14 +189,18 @@ se_partitions_discover(Reader *reader, int timeout_ms)
 		set_others(reader);
 		return n > 0;
 	}
+	/* ask before they are taken in: the source may raise */
+	lows = palloc(sizeof(int64) * npartitions);
+	for (int i = known; i < npartitions; i++)
+	{
+		int64		high;
+
+		reader->routine->offsets(reader->source, i, timeout_ms, &lows[i], &high);
+	}
 	grow(reader, npartitions);
 	for (int i = known; i < npartitions; i++)
 	{
-		int64		low;
-		int64		high;
-
-		reader->routine->offsets(reader->source, i, timeout_ms, &low, &high);
-		reader->partitions[i].start_offset = reader->partitions[i].next_offset = low;
+		reader->partitions[i].start_offset = reader->partitions[i].next_offset = lows[i];
 		reader->partitions[i].complete = true;
 		reader->partitions[i].dirty = true;
 	}
@@ -242,7 +247,8 @@ se_reader_watermark(Reader *reader, TimestampTz now, bool *idle)
 	{
 		ReaderPartition *partition = &reader->partitions[i];
 
-		idle[i] = partition->caught_up && !partition->lost &&
+		/* not in a commit of its own records: they may close windows */
+		idle[i] = partition->caught_up && !partition->lost && partition->delta.records == 0 &&
 			now - partition->last_arrival >= reader->stream->options.idle_timeout;
 		if (!idle[i])
 			least = Min(least, se_partition_watermark(reader, partition));

@@ -121,7 +121,7 @@ is_plain(const SeResultSink *sink)
 	TupleDesc	desc = RelationGetDescr(relation);
 
 	if (relation->rd_rel->relkind != RELKIND_RELATION || relation->trigdesc != NULL ||
-		relation->rd_rel->relhasrules ||
+		relation->rd_rel->relhasrules || relation->rd_rel->relispartition ||
 		(desc->constr && desc->constr->has_generated_stored))
 		return false;
 	if (check_enable_rls(RelationGetRelid(relation), InvalidOid, true) == RLS_ENABLED)

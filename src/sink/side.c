@@ -273,10 +273,14 @@ se_pending_write(SePending *pending, int32 stream, int32 reader, TimestampTz now
 			Oid			types[] = {INT4OID, INT4OID, INT8OID, TIMESTAMPTZOID, BYTEAOID, BYTEAOID,
 			TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TSTZRANGEARRAYOID, BOOLOID};
 
+			/* of a topic that was made anew the same offset is another record */
 			if (late == NULL)
 				late = prepare("INSERT INTO stream_engine.late_event (query, partition, \"offset\","
 							   " kafka_timestamp, key, payload, seen_at, event_time, watermark, windows,"
-							   " partly) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
+							   " partly) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)"
+							   " ON CONFLICT (query, partition, \"offset\") DO UPDATE SET"
+							   " kafka_timestamp = $4, key = $5, payload = $6, seen_at = $7,"
+							   " event_time = $8, watermark = $9, windows = $10, partly = $11",
 							   lengthof(types), types);
 			values[0] = Int32GetDatum(row->query);
 			values[7] = TimestampTzGetDatum(row->event_time);
