@@ -575,6 +575,8 @@ se_add_rows(Reader *reader, ReaderQuery *query, const SeBatch *batch, const SeRe
 				counters->failed++;
 				continue;
 			}
+			if (query->plan->window.kind == SE_WINDOW_SESSION)
+				se_session_place(query, &start, &end);
 			slice = se_slice_get(query, start, end);
 		}
 		if (query->long_keys && key_is_too_long(reader, query, &records[row], row))

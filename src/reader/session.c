@@ -16,6 +16,9 @@
  *	  have ended are emitted at once; the log gets tombstones for them, until the
  *	  bucket is ripe and deleted as a whole.
  *
+ *	  A row may lie before its session's bucket for that reason: it is added to
+ *	  the bucket that holds the session (se_session_place).
+ *
  *	  Which rows may be taken without looking: a row in front of the watermark
  *	  that judges it (t > W) cannot touch a session that has ended (last + gap <=
  *	  W).  A row at or behind it can, so the sessions of its key around it are
@@ -196,6 +199,21 @@ typedef enum RowFate
 	ROW_AFTER_COMMIT			/* an ended session must be emitted first */
 } RowFate;
 
+/*
+ * Where a row of the bucket [*start, *end) goes.  Ripe buckets are empty: what
+ * went on was carried into the first bucket that is not ripe, and a row that is
+ * taken so late belongs to a session there.
+ */
+void
+se_session_place(const ReaderQuery *query, TimestampTz *start, TimestampTz *end)
+{
+	int64		gap = query->plan->window.gap;
+
+	if (query->closed_through == DT_NOBEGIN || *end > query->closed_through - gap)
+		return;
+	(void) se_window_slice(&query->plan->window, query->closed_through - gap, NULL, start, end);
+}
+
 static RowFate
 fate_of_row(ReaderQuery *query, TimestampTz t, TimestampTz watermark, int row)
 {
@@ -206,6 +224,7 @@ fate_of_row(ReaderQuery *query, TimestampTz t, TimestampTz watermark, int row)
 
 	if (!se_window_slice(&query->plan->window, t, NULL, &start, &end))
 		return ROW_TAKEN;		/* is counted as failed */
+	se_session_place(query, &start, &end);
 	for (int i = -1; i <= 1; i++)
 	{
 		Span		span = span_of(query, start + i * gap, row);

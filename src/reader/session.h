@@ -23,6 +23,9 @@ extern int	se_session_process(Reader *reader, ReaderQuery *query, const SeBatch 
 extern void se_session_commit(Reader *reader, ReaderQuery *query, TimestampTz watermark,
 							  TimestampTz now);
 
+/* The bucket to which a row of the bucket [*start, *end) is added. */
+extern void se_session_place(const ReaderQuery *query, TimestampTz *start, TimestampTz *end);
+
 /* A lower bound of when the next session ends. */
 extern TimestampTz se_session_next_close(ReaderQuery *query);
 
