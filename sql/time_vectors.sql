@@ -47,10 +47,18 @@ INSERT INTO vector VALUES
 	(8, 'tumble(ts, ''10 s'')', '5 s', '{-0.001}'),
 	(9, 'hop(ts, size => ''10 s'', every => ''5 s'')', '0', '{15, 6}'),
 	(10, 'hop(ts, size => ''10 s'', every => ''5 s'')', '0', '{12, 6}'),
+	(11, 'session(ts, gap => ''5 s'')', '0', '{0, 5}'),
+	(12, 'session(ts, gap => ''5 s'')', '10 s', '{0, 9, 4}'),
 	-- the tick before the end, and no delay
 	(20, 'tumble(ts, ''10 s'')', '5 s', '{1, 14.999999}'),
 	(21, 'tumble(ts, ''10 s'')', '0', '{9.999999, 10, 9.999999}'),
-	(22, 'cumulate(ts, size => ''10 s'', step => ''5 s'')', '0', '{1, 5, 4, 10, 9}');
+	(22, 'cumulate(ts, size => ''10 s'', step => ''5 s'')', '0', '{1, 5, 4, 10, 9}'),
+	-- a tick more than the gap; late by a tick; on time, but only near a session that has ended;
+	-- late for itself, but within an open session that began long ago
+	(23, 'session(ts, gap => ''5 s'')', '10 s', '{0, 5.000001}'),
+	(24, 'session(ts, gap => ''5 s'')', '0', '{0, 20, 14.999999, 15}'),
+	(25, 'session(ts, gap => ''5 s'')', '0', '{0, 6, 3}'),
+	(26, 'session(ts, gap => ''5 s'')', '0', '{0, 4, 8, 12, 16, 1, 20.999999, 2}');
 CREATE VIEW piece AS
 	SELECT format('v%s%s', number, suffix) AS name, suffix, number, win, delay, input
 	FROM vector, unnest('{"", _slow}'::text[]) AS suffix;
@@ -64,7 +72,7 @@ SELECT format($$
 FROM piece ORDER BY number, suffix \gexec
 
 DO $$ BEGIN PERFORM produce(name, 0, VARIADIC input) FROM piece WHERE suffix = ''; END $$;
-SELECT s FROM generate_series(1, 5) AS step, piece,
+SELECT s FROM generate_series(1, 8) AS step, piece,
 	LATERAL (VALUES (1, format('DO $do$ BEGIN PERFORM produce(%L, 0, %s); END $do$', name, input[step])),
 		(2, format('CALL stream_engine.wait(%L, ''60 s'')', name))) AS v (n, s)
 WHERE suffix <> '' AND step <= cardinality(input)
@@ -133,7 +141,7 @@ SELECT "offset", reason FROM stream_engine.dead_letters WHERE stream = 'v14_stre
 SELECT records, decoded, future FROM stream_engine.stat_partitions WHERE stream = 'v14_stream'::regclass;
 
 SET client_min_messages = error;
-DROP SCHEMA time_vectors CASCADE;
 DROP SERVER vectors CASCADE;
 DROP SERVER vectors_two CASCADE;
+DROP SCHEMA time_vectors CASCADE;
 SELECT count(*) FROM stream_engine.query;

@@ -202,7 +202,7 @@ def make_values(rng, shape):
     return values
 
 
-def make_times(rng, count, base, span, windows):
+def make_times(rng, count, base, span, windows, gaps):
     """Event times of a partition: a rising line with jitter, bursts of late ones, borders and repetitions."""
     times, now = [], base
     jitter = rng.choice((0, 0, span // 200, span // 50, span // 10))
@@ -223,6 +223,9 @@ def make_times(rng, count, base, span, windows):
         elif windows and rng.random() < 0.15:
             bound = rng.choice(rng.choice(windows).windows_of(time))
             time = rng.choice(bound) + rng.choice((-1, 0, 0, 0, 1))
+        elif gaps and times and rng.random() < 0.15:
+            time = rng.choice(times[-5:]) + rng.choice(gaps) * rng.choice((1, 1, -1)) + rng.choice((-1, 0, 0, 1))
+            now = max(now, time) if rng.random() < 0.5 else now
         times.append(time)
     return times
 
@@ -305,6 +308,7 @@ def make(seed, kind, kills=False, extras=()):
     workload.idle_timeout = rng.choice((20, 100, 500, 30000, 30000)) * 1000
     workload.queries = [make_query(rng, kind, f"q{i}", base, scale, "starts" in extras and workload.partitions == 1) for i in range(rng.choice((1, 1, 2, 3)))]
     windows = [q.windows for q in workload.queries if q.windows]
+    gaps = [q.gap for q in workload.queries if q.gap]
 
     shape = (rng.choice((2, 10, 50, 1000)), rng.random() < 0.15 and "longkeys" in extras)
     bad = rng.random() < 0.6
@@ -315,7 +319,7 @@ def make(seed, kind, kills=False, extras=()):
         if workload.partitions > 1 and rng.random() < 0.15:
             share = rng.choice((0, 1, share // 10))  # silent
         skew = rng.choice((0, 0, rng.randrange(-3 * HOUR, 3 * HOUR), int(rng.uniform(-0.5, 0.5) * scale)))
-        times = make_times(rng, share, base + skew, scale, windows)
+        times = make_times(rng, share, base + skew, scale, windows, gaps)
         workload.records[partition], workload.payloads[partition] = \
             make_partition(rng, partition, times, workload, shape, rates)
     workload.steps = make_steps(rng, workload, kills)

@@ -24,7 +24,7 @@ set -euo pipefail
 # shellcheck source=test/lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/../lib.sh"
 
-enabled_kinds=tumble,hop,cumulate
+enabled_kinds=tumble,hop,cumulate,session,global,lateness,changes
 
 usage()
 {
@@ -38,7 +38,7 @@ seeds=
 first=1
 kills=
 side=6
-extras=()
+extras=(--with longkeys)
 server_bin=${SE_BIN:-}
 
 se_init "$@"

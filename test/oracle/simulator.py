@@ -71,7 +71,6 @@ class Verdict:
         self.counters = defaultdict(lambda: dict(counted=0, filtered=0, late=0, late_assignments=0, before_start=0, failed=0))
         self.late = {}  # (partition, offset) -> (time, W, windows)
         self.groups = {}  # (start, end, key) -> Group
-        self.tainted = set()  # windows that a late record missed
         self.watermark = NEVER
         self.notes = []  # what is wrong with the ledger, though it may be followed
         self.complete_from = NEVER  # windows that start earlier are not emitted
@@ -172,7 +171,7 @@ class Simulation:
         self.highest[record.partition] = max(self.highest[record.partition], record.time)
         query = self.query
         counters = self.verdict.counters[record.partition]
-        if query.start is not None and not query.emit_partial and self.verdict.complete_from == NEVER:
+        if query.start is not None and not query.emit_partial and query.kind != "global" and self.verdict.complete_from == NEVER:
             self.verdict.complete_from = record.time + self.delay  # of a single partition
         if query.where is not None and query.where(record.values) is not True:
             counters["filtered"] += 1
@@ -183,11 +182,12 @@ class Simulation:
             return
         windows = [(NEVER, FOREVER)] if query.kind == "global" else query.windows.windows_of(record.time)
         closed = [w for w in windows if w[1] < FOREVER and w[1] + query.lateness <= watermark]
-        counters["late_assignments"] += len(closed)
-        self.verdict.tainted.update(closed)
         if len(closed) == len(windows):
+            counters["late_assignments"] += len(closed)
             self.late(record, watermark, windows, counters)
             return
+        # what began before the query is not emitted, so nothing can miss it
+        counters["late_assignments"] += sum(w[0] >= self.verdict.complete_from for w in closed)
         windows = [w for w in windows if w not in closed and w[0] >= self.verdict.complete_from]
         if not windows:
             counters["before_start"] += 1
@@ -208,18 +208,15 @@ class Simulation:
     def read_session(self, record, key, watermark, counters):
         query = self.query
         gap, time = query.gap, record.time
-        still_open = []
-        for session in self.sessions[key]:
-            if session.high + gap + query.lateness <= watermark:
-                self.closed_sessions.append((key, session))
-            else:
-                still_open.append(session)
-        near = [s for s in still_open if s.low - gap <= time <= s.high + gap]
-        if not near and time + gap + query.lateness <= watermark:
+        near = [s for s in self.sessions[key] if s.low - gap <= time <= s.high + gap]
+        ended = [s for s in near if s.high + gap <= watermark]
+        near = [s for s in near if s not in ended]
+        if not near and time + gap <= watermark:
             counters["late_assignments"] += 1
-            self.sessions[key] = still_open
             self.late(record, watermark, [(time, time + gap)], counters)
             return
+        # Those that W has passed for this record, and perhaps not for the stream, stand apart from the new one.
+        self.closed_sessions += [(key, s) for s in ended]
         if query.failing is not None and query.failing(key):
             counters["failed"] += 1
             return
@@ -229,7 +226,7 @@ class Simulation:
             grown.low, grown.high = min(grown.low, session.low), max(grown.high, session.high)
             grown.group.rows += session.group.rows
         grown.group.rows.append(record)
-        self.sessions[key] = [s for s in still_open if s not in near] + [grown]
+        self.sessions[key] = [s for s in self.sessions[key] if s not in near and s not in ended] + [grown]
 
     def commit(self, commit):
         self.check_ledger(commit)
@@ -285,6 +282,8 @@ class Simulation:
         self.verdict.watermark = max(self.verdict.watermark, watermark)
 
     def add_session(self, key, session, seq):
+        if session.low < self.verdict.complete_from:
+            return
         window = (session.low, session.high + self.query.gap, key)
         # a session that closed and another with the same bounds: the second is a row of its own, which cannot be
         if window in self.verdict.groups:
@@ -295,6 +294,8 @@ class Simulation:
     def finish(self):
         for key, sessions in self.sessions.items():
             for session in sessions:
+                if session.low < self.verdict.complete_from:
+                    continue
                 self.verdict.groups[session.low, session.high + self.query.gap, key] = session.group
         return self.verdict
 
@@ -310,8 +311,6 @@ def ideal_groups(query, records):
         for record in rows:
             if record.kind in (GOOD, FUTURE) and (query.where is None or query.where(record.values) is True):
                 key = query.key(record.values)
-                if query.failing is not None and query.failing(key):
-                    continue
                 windows = [(NEVER, FOREVER)] if query.kind == "global" else query.windows.windows_of(record.time)
                 for window in windows:
                     groups[window + (key,)].append(record)

@@ -173,6 +173,8 @@ class Run:
                 self.differs(where, f"{what} {show(key)} is missing", expected[key], None)
             elif key not in expected:
                 self.differs(where, f"{what} {show(key)} should not be there", None, found[key])
+            elif isinstance(expected[key], dict):
+                self.compare(where, f"{what} {show(key)}", expected[key], found[key])
             elif expected[key] != found[key]:
                 self.differs(where, f"{what} {show(key)}", expected[key], found[key])
 
