@@ -172,6 +172,27 @@ depend_again(const SeStream *stream)
 	se_catalog_end(&scope);
 }
 
+/*
+ * Windows from here on are not in a query's results yet: what the results hold
+ * came with the dump, and is not emitted again when the topic is read again.  In a
+ * catalog scope.
+ */
+static TimestampTz
+results_end(int32 query)
+{
+	SeQueryDef *def = se_query_load(query);
+	Datum		value;
+	bool		isnull;
+
+	if (SPI_execute(psprintf("SELECT pg_catalog.max(window_start) FROM %s WHERE is_final", def->name),
+					false, 0) != SPI_OK_SELECT)
+		elog(ERROR, "could not read the results of query %s", def->name);
+	value = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull);
+	if (isnull || TIMESTAMP_NOT_FINITE(DatumGetTimestampTz(value)))
+		return DT_NOBEGIN;
+	return DatumGetTimestampTz(value) + 1;
+}
+
 /* A stream from a dump or a template: new readers, at "start", and no state. */
 static void
 settle(SeStream *stream, const char *start)
@@ -219,7 +240,8 @@ settle(SeStream *stream, const char *start)
 		pvalues[0] = Int32GetDatum(queries[i]);
 		pvalues[1] = Int32GetDatum(se_reader_create(stream->id, false, start, positions, complete,
 													npositions));
-		pvalues[2] = TimestampTzGetDatum(se_stream_complete_from(stream));
+		pvalues[2] = TimestampTzGetDatum(Max(se_stream_complete_from(stream),
+											 results_end(queries[i])));
 		se_spi("INSERT INTO stream_engine.query_progress (query, reader, complete_from)"
 			   " VALUES ($1, $2, $3)", 3, ptypes, pvalues, NULL, SPI_OK_INSERT);
 	}
