@@ -138,6 +138,8 @@ se_worker_settings(void)
 		{"default_transaction_deferrable", "off"},
 		{"session_replication_role", "origin"},
 		{"max_parallel_workers_per_gather", "0"},
+		/* in a deadlock with a session the worker gives way: it loses nothing */
+		{"deadlock_timeout", "100ms"},
 #if SE_HAVE_TRANSACTION_TIMEOUT
 		{"transaction_timeout", "0"},
 #endif
