@@ -284,7 +284,7 @@ class Run:
         if self.workload.partitions == 1 and commits:
             rows = [r for r in records[0] if r.offset < commits[-1].next_offset[0]]
             alone = simulator.Simulation(query, self.workload.delay).run_alone(rows)
-            if outcome(query, alone) != outcome(query, verdict):
+            if outcome(query, alone) != outcome(query, verdict) and not verdict.notes:
                 raise AssertionError("the simulator itself depends on the ledger")
 
         expected = {p: c for p, c in verdict.counters.items() if any(c.values())}
