@@ -40,6 +40,11 @@
 #include "engine/engine.h"
 #include "session.h"
 
+/* A bucket is folded when it has this many runs, and this many entries a group. */
+#define FOLD_RUNS 16
+#define FOLD_ENTRIES_PER_GROUP 4
+#define FOLD_MIN_ENTRIES 4000
+
 void
 se_session_bounds(SeMemtable *table, SeGroup *group, int naggs, TimestampTz *first,
 				  TimestampTz *last)
@@ -442,6 +447,22 @@ close_bucket(Closing *closing, OpenSlice *slice)
 	}
 }
 
+/*
+ * Log a bucket's groups anew, as one run, when its runs hold many times what they stand
+ * for: a bucket is as wide as the gap, and commits are not.
+ */
+static void
+fold_bucket(Closing *closing, OpenSlice *slice)
+{
+	SeMemtable *base = merged_base(closing->query, slice);
+
+	/* the delete does not see what this transaction appends */
+	se_state_log_delete(closing->log, closing->query->def->id, slice->start, slice->end);
+	se_memtable_flush(base, SE_CHUNK_SIZE, append_run, &closing->flush);
+	slice->nruns = 1;
+	slice->entries = slice->largest = se_memtable_ngroups(base);
+}
+
 static void
 flush_bucket(Closing *closing, OpenSlice *slice)
 {
@@ -452,13 +473,20 @@ flush_bucket(Closing *closing, OpenSlice *slice)
 	ngroups = se_memtable_ngroups(slice->table);
 	if (ngroups > 0)
 	{
-		if (slice->base != NULL)
-			(void) merged_base(closing->query, slice);
 		closing->flush.slice = slice;
-		se_memtable_flush(slice->table, SE_CHUNK_SIZE, append_run, &closing->flush);
-		slice->nruns++;
-		slice->entries += ngroups;
-		slice->largest = Max(slice->largest, ngroups);
+		if (slice->nruns >= FOLD_RUNS &&
+			slice->entries > Max(Max(slice->largest, ngroups) * FOLD_ENTRIES_PER_GROUP,
+								 FOLD_MIN_ENTRIES))
+			fold_bucket(closing, slice);
+		else
+		{
+			if (slice->base != NULL)
+				(void) merged_base(closing->query, slice);
+			se_memtable_flush(slice->table, SE_CHUNK_SIZE, append_run, &closing->flush);
+			slice->nruns++;
+			slice->entries += ngroups;
+			slice->largest = Max(slice->largest, ngroups);
+		}
 	}
 	se_memtable_free(slice->table);
 	slice->table = NULL;
