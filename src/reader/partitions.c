@@ -248,7 +248,8 @@ se_reader_watermark(Reader *reader, TimestampTz now, bool *idle)
 		ReaderPartition *partition = &reader->partitions[i];
 
 		/* not in a commit of its own records: they may close windows */
-		idle[i] = partition->caught_up && !partition->lost && partition->delta.records == 0 &&
+		idle[i] = partition->caught_up && !partition->lost &&
+			partition->delta.records == 0 && partition->delta.decoded == 0 &&
 			now - partition->last_arrival >= reader->stream->options.idle_timeout;
 		if (!idle[i])
 			least = Min(least, se_partition_watermark(reader, partition));

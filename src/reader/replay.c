@@ -188,10 +188,11 @@ matching_letters(Oid stream, const char *condition, Datum *partitions, Datum *of
 	for (uint64 i = 0; i < n; i++)
 	{
 		HeapTuple	tuple = SPI_tuptable->vals[i];
+		TupleDesc	desc = SPI_tuptable->tupdesc;
 		bool		isnull;
 
-		records[i].partition = DatumGetInt32(SPI_getbinval(tuple, SPI_tuptable->tupdesc, 1, &isnull));
-		records[i].offset = DatumGetInt64(SPI_getbinval(tuple, SPI_tuptable->tupdesc, 2, &isnull));
+		records[i].partition = DatumGetInt32(SPI_getbinval(tuple, desc, 1, &isnull));
+		records[i].offset = DatumGetInt64(SPI_getbinval(tuple, desc, 2, &isnull));
 	}
 	positions_array(records, (int) n, partitions, offsets);
 	MemoryContextSwitchTo(inner);
