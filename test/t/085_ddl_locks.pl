@@ -1,0 +1,77 @@
+
+# Rule: a session may pause or drop a query, take its time, and drop the stream in the
+# same transaction, while records come in; its reader holds nothing that it waits for.
+
+use strict;
+use warnings FATAL => 'all';
+
+use IPC::Run qw(start);
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+use StreamEngine::Test;
+
+my $node = new_node('main', conf => q(
+stream_engine.commit_interval = 10ms
+deadlock_timeout = 100ms
+));
+
+$node->safe_psql('postgres', q(
+	CREATE TABLE log (partition int, "offset" bigint GENERATED ALWAYS AS IDENTITY, timestamp timestamptz,
+		key bytea, value bytea, PRIMARY KEY (partition, "offset"));
+	CREATE SERVER busy FOREIGN DATA WRAPPER stream_engine_table OPTIONS (table 'public.log', partitions '1');
+	CREATE TABLE enough ();
+	CREATE PROCEDURE feed() LANGUAGE plpgsql AS $$
+	BEGIN
+		WHILE to_regclass('enough') IS NOT NULL LOOP
+			INSERT INTO log (partition, timestamp, value) VALUES (0, now(),
+				convert_to(json_build_object('t', clock_timestamp())::text, 'UTF8'));
+			COMMIT;
+			PERFORM pg_sleep(0.002);
+		END LOOP;
+	END $$;
+	-- no other session holds a lock on the stream: its reader has let go of it, and stays away
+	CREATE PROCEDURE wait_for_reader() LANGUAGE plpgsql AS $$
+	DECLARE
+		free int := 0;
+	BEGIN
+		FOR i IN 1 .. 3000 LOOP
+			free := CASE WHEN EXISTS (SELECT FROM pg_locks WHERE relation = 'orders'::regclass AND granted
+				AND pid <> pg_backend_pid()) THEN 0 ELSE free + 1 END;
+			EXIT WHEN free = 20;
+			PERFORM pg_sleep(0.01);
+		END LOOP;
+	END $$;
+));
+my ($out, $err) = ('', '');
+my $feed = start([ 'psql', '-XAtq', '-d', $node->connstr('postgres'), '-c', 'CALL feed()' ],
+	'<', \undef, '>', \$out, '2>', \$err,
+	IPC::Run::timeout(10 * $PostgreSQL::Test::Utils::timeout_default));
+
+foreach my $first ("SELECT stream_engine.pause('orders')", "SELECT stream_engine.drop_query('sales')",
+	'DROP TABLE sales', "SELECT stream_engine.skip('orders', 0, 1000000000)",
+	'ALTER TABLE sales ADD COLUMN note text')
+{
+	$node->safe_psql('postgres', q(
+		SELECT stream_engine.create_stream('orders', server => 'busy', topic => 'orders',
+			columns => 't timestamptz', event_time => 't', watermark_delay => '0', staging_retention => '0',
+			start => 'latest');
+		SELECT stream_engine.create_query('sales',
+			'SELECT count(*) AS n FROM orders GROUP BY tumble(t, ''10 milliseconds'')')));
+	wait_for($node, 'SELECT count(*) > 3 FROM sales');
+	my ($status, undef, $stderr) = $node->psql('postgres', qq(
+		BEGIN;
+		$first;
+		CALL wait_for_reader();
+		SELECT stream_engine.drop_stream('orders', cascade => true);
+		DROP TABLE IF EXISTS sales;
+		COMMIT;), on_error_stop => 1);
+	is($status, 0, "$first, then drop the stream") or diag($stderr);
+}
+$node->safe_psql('postgres', 'DROP TABLE enough');
+$feed->finish;
+unlike(log_since($node, 0), qr/deadlock detected/, 'nobody was a deadlock\'s victim');
+
+$node->stop;
+done_testing();
