@@ -138,7 +138,8 @@ translate_column(StringInfo out, const char *source, const Token *tokens, int fi
 
 			if (i == last || tokens[i + 1].code != SE_TOKEN_SCONST)
 				syntax_error(source, i == last ? token->start : tokens[i + 1].start,
-							 psprintf("%s wants a string constant", asc_toupper(option, strlen(option))));
+							 psprintf("%s wants a string constant",
+									  asc_toupper(option, strlen(option))));
 			if (options.len > 0)
 				appendStringInfoString(&options, ", ");
 			appendStringInfo(&options, "%s %s", option,

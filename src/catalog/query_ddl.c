@@ -231,7 +231,8 @@ output_columns(TupleDesc desc, StringInfo definitions, StringInfo names)
 
 		appendStringInfo(definitions, ", %s %s", quote_identifier(NameStr(att->attname)),
 						 format_type_extended(att->atttypid, att->atttypmod,
-											  FORMAT_TYPE_TYPEMOD_GIVEN | FORMAT_TYPE_FORCE_QUALIFY));
+											  FORMAT_TYPE_TYPEMOD_GIVEN |
+											  FORMAT_TYPE_FORCE_QUALIFY));
 		if (OidIsValid(att->attcollation) && att->attcollation != get_typcollation(att->atttypid))
 			appendStringInfo(definitions, " COLLATE %s",
 							 generate_collation_name(att->attcollation));
@@ -258,6 +259,13 @@ typedef struct QueryRelations
 	Oid			live_oid;
 } QueryRelations;
 
+/* Name of the output column that shows a key. */
+static const char *
+key_column(const SeQueryPlan *plan, int key)
+{
+	return NameStr(TupleDescAttr(plan->output_desc, plan->keys[key].output - 1)->attname);
+}
+
 /* "shows_open": the result table holds rows of open windows as well. */
 static void
 create_relations(QueryRelations *relations, const SeQueryPlan *plan, const char *batch_sql,
@@ -274,8 +282,7 @@ create_relations(QueryRelations *relations, const SeQueryPlan *plan, const char 
 	output_columns(plan->output_desc, &definitions, &names);
 	for (int i = 0; i < plan->nkeys; i++)
 		appendStringInfo(&keys, ", %s",
-						 quote_identifier(NameStr(TupleDescAttr(plan->output_desc,
-																plan->keys[i].output - 1)->attname)));
+						 quote_identifier(key_column(plan, i)));
 	shown = se_quote_name(relations->result);
 
 	SPI_connect();

@@ -167,7 +167,7 @@ check_stream(const SeStream *stream)
 		ereport(ERROR,
 				(errcode(ERRCODE_DATATYPE_MISMATCH),
 				 errmsg("event time column \"%s\" has type %s, not timestamp with time zone",
-						NameStr(TupleDescAttr(RelationGetDescr(relation), stream->event_time - 1)->attname),
+						get_attname(stream->relid, stream->event_time, false),
 						format_type_be(type)),
 				 errhint("Declare it as timestamptz; a time without zone is then read as UTC.")));
 	if (stream->options.workers > 1)
@@ -236,7 +236,8 @@ create_staging(const SeStream *stream)
 		appendStringInfo(&columns, "%s%s %s", columns.len > 0 ? ", " : "",
 						 quote_identifier(NameStr(att->attname)),
 						 format_type_extended(att->atttypid, att->atttypmod,
-											  FORMAT_TYPE_TYPEMOD_GIVEN | FORMAT_TYPE_FORCE_QUALIFY));
+											  FORMAT_TYPE_TYPEMOD_GIVEN |
+											  FORMAT_TYPE_FORCE_QUALIFY));
 		if (OidIsValid(att->attcollation) && att->attcollation != get_typcollation(att->atttypid))
 			appendStringInfo(&columns, " COLLATE %s",
 							 generate_collation_name(att->attcollation));

@@ -152,10 +152,12 @@
 /* 17, 18: foreign paths know their restrictions and disabled nodes */
 #if PG_VERSION_NUM >= 180000
 #define se_create_foreignscan_path(root, rel, rows, startup, total, required_outer) \
-	create_foreignscan_path(root, rel, NULL, rows, 0, startup, total, NIL, required_outer, NULL, NIL, NIL)
+	create_foreignscan_path(root, rel, NULL, rows, 0, startup, total, NIL, required_outer, NULL, \
+							NIL, NIL)
 #elif PG_VERSION_NUM >= 170000
 #define se_create_foreignscan_path(root, rel, rows, startup, total, required_outer) \
-	create_foreignscan_path(root, rel, NULL, rows, startup, total, NIL, required_outer, NULL, NIL, NIL)
+	create_foreignscan_path(root, rel, NULL, rows, startup, total, NIL, required_outer, NULL, \
+							NIL, NIL)
 #else
 #define se_create_foreignscan_path(root, rel, rows, startup, total, required_outer) \
 	create_foreignscan_path(root, rel, NULL, rows, startup, total, NIL, required_outer, NULL, NIL)

@@ -96,7 +96,8 @@ get_size(PlannerInfo *root, RelOptInfo *rel, Oid relid)
 static void
 get_paths(PlannerInfo *root, RelOptInfo *rel, Oid relid)
 {
-	add_path(rel, (Path *) se_create_foreignscan_path(root, rel, rel->rows, 10, 10 + rel->rows, NULL));
+	add_path(rel, (Path *) se_create_foreignscan_path(root, rel, rel->rows, 10, 10 + rel->rows,
+													  NULL));
 }
 
 static ForeignScan *
@@ -219,7 +220,8 @@ begin_scan(ForeignScanState *node, int eflags)
 	scan->values = palloc(sizeof(Datum) * scan->plan->output_desc->natts);
 	scan->nulls = palloc(sizeof(bool) * scan->plan->output_desc->natts);
 
-	if (scan->def->has_stamp && (uint32) scan->def->state_stamp != se_query_stamp(scan->plan, scan->layout))
+	if (scan->def->has_stamp &&
+		(uint32) scan->def->state_stamp != se_query_stamp(scan->plan, scan->layout))
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("the state of query %s was written in another format", scan->def->name)));

@@ -675,7 +675,8 @@ count_filtered(ReaderQuery *query, const SeRecord *records, const int *good, int
  * -1 when all were.
  */
 static int
-process_query(Reader *reader, ReaderQuery *query, SeBatch *batch, const SeRecord *records, int ngood)
+process_query(Reader *reader, ReaderQuery *query, SeBatch *batch, const SeRecord *records,
+			  int ngood)
 {
 	SeUserScope scope;
 	int			ntouched;

@@ -267,6 +267,20 @@ windows_left_out(const VerifyInput *input, const SeWindowSpec *spec, Datum *star
 }
 
 static char *
+quoted_name(Oid relid)
+{
+	return quote_qualified_identifier(get_namespace_name(get_rel_namespace(relid)),
+									  get_rel_name(relid));
+}
+
+/* Name of the output column that shows a key. */
+static const char *
+key_column(const SeQueryPlan *plan, int key)
+{
+	return NameStr(TupleDescAttr(plan->output_desc, plan->keys[key].output - 1)->attname);
+}
+
+static char *
 comparison(const VerifyInput *input, const SeQueryPlan *plan)
 {
 	StringInfoData sql;
@@ -280,8 +294,7 @@ comparison(const VerifyInput *input, const SeQueryPlan *plan)
 						 quote_identifier(NameStr(TupleDescAttr(plan->output_desc, i)->attname)));
 	for (int i = 0; i < plan->nkeys; i++)
 		appendStringInfo(&keys, ", %s",
-						 quote_identifier(NameStr(TupleDescAttr(plan->output_desc,
-																plan->keys[i].output - 1)->attname)));
+						 quote_identifier(key_column(plan, i)));
 	initStringInfo(&sql);
 	appendStringInfo(&sql,
 					 "SELECT window_start, window_end,"
@@ -302,8 +315,7 @@ comparison(const VerifyInput *input, const SeQueryPlan *plan)
 					 " GROUP BY window_start, window_end%s) paired"
 					 " WHERE expected IS NULL OR found IS NULL OR nexpected > 1 OR nfound > 1",
 					 keys.data, columns.data,
-					 quote_qualified_identifier(get_namespace_name(get_rel_namespace(input->query->batch_view)),
-												get_rel_name(input->query->batch_view)),
+					 quoted_name(input->query->batch_view),
 					 columns.data, input->query->name, keys.data);
 	for (int i = 0; i < plan->output_desc->natts; i++)
 		append_difference(&sql, NameStr(TupleDescAttr(plan->output_desc, i)->attname),

@@ -38,7 +38,7 @@ is_integer_type(Oid type)
 #define NOT_EQUAL (BTMaxStrategyNumber + 1)
 
 static int
-comparison_strategy(Oid operator, Oid left, Oid right)
+comparison_strategy(Oid opno, Oid left, Oid right)
 {
 	Oid			family;
 	int			strategy;
@@ -48,9 +48,9 @@ comparison_strategy(Oid operator, Oid left, Oid right)
 							left == TIMESTAMPTZOID)))
 		return 0;
 	family = get_opclass_family(GetDefaultOpClass(left, BTREE_AM_OID));
-	strategy = get_op_opfamily_strategy(operator, family);
-	if (strategy == 0 && OidIsValid(get_negator(operator)) &&
-		get_op_opfamily_strategy(get_negator(operator), family) == BTEqualStrategyNumber)
+	strategy = get_op_opfamily_strategy(opno, family);
+	if (strategy == 0 && OidIsValid(get_negator(opno)) &&
+		get_op_opfamily_strategy(get_negator(opno), family) == BTEqualStrategyNumber)
 		strategy = NOT_EQUAL;
 	return strategy;
 }
@@ -60,26 +60,26 @@ static bool
 read_comparison(const SeDecoder *decoder, Expr *expr, SeComparison *comparison)
 {
 	OpExpr	   *operation = (OpExpr *) expr;
-	Oid			operator;
+	Oid			opno;
 	Var		   *column;
 	Const	   *constant;
 	int			strategy;
 
 	if (!IsA(expr, OpExpr) || list_length(operation->args) != 2)
 		return false;
-	operator = operation->opno;
+	opno = operation->opno;
 	column = linitial(operation->args);
 	constant = lsecond(operation->args);
 	if (IsA(column, Const))
 	{
 		column = lsecond(operation->args);
 		constant = linitial(operation->args);
-		operator = get_commutator(operator);
+		opno = get_commutator(opno);
 	}
-	if (!OidIsValid(operator) || !IsA(column, Var) || !IsA(constant, Const) ||
+	if (!OidIsValid(opno) || !IsA(column, Var) || !IsA(constant, Const) ||
 		column->varattno <= 0 || constant->constisnull)
 		return false;
-	strategy = comparison_strategy(operator, column->vartype, constant->consttype);
+	strategy = comparison_strategy(opno, column->vartype, constant->consttype);
 	if (strategy == 0)
 		return false;
 
