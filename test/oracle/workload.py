@@ -293,7 +293,8 @@ class Run:
         self.compare(where, "late record", verdict.late if query.late == "store" else {},
                      {(p, o): (t, w, [tuple(b) for b in windows]) for p, o, t, w, windows in self.of(facts, "late", query)})
         self.check_rows(query, facts, verdict, {c.seq: c.at for c in commits})
-        if query.emit == "final" and query.lateness == 0 and query.kind != "global" and progress:
+        if query.emit == "final" and query.lateness == 0 and query.kind != "global" and progress and \
+                not any(c["failed"] for c in verdict.counters.values()):
             closed = [g for g, group in verdict.groups.items() if group.final is not None]
             self.compare(where, "statistics", dict(windows=len({g if query.kind == "session" else g[:2] for g in closed}), rows=len(closed)),
                          dict(windows=windows_closed, rows=rows_out))
