@@ -276,6 +276,11 @@ reposition(SeStream *stream, const char *start)
 			   " FROM stream_engine.reader r WHERE r.id = p.reader AND r.stream = $1"
 			   " AND p.partition = $2 AND p.problem IS NOT NULL", 3, types, values, NULL,
 			   SPI_OK_UPDATE);
+		/* verdicts on what had these offsets before are not on what has them from now on */
+		if (SPI_processed > 0)
+			se_spi("DELETE FROM stream_engine.dead_letter WHERE stream = $1 AND partition = $2"
+				   " AND \"offset\" >= $3 AND reason <> 'bad'", 3, types, values, NULL,
+				   SPI_OK_DELETE);
 	}
 	se_catalog_end(&scope);
 }

@@ -27,6 +27,7 @@
 
 #include "close.h"
 #include "engine/engine.h"
+#include "global.h"
 
 /* A slice is folded when it has this many runs, and this many entries a group. */
 #define FOLD_RUNS 16
@@ -310,6 +311,9 @@ drop_slices(ReaderQuery *query, SeStateLog *log, OpenSlice **slices, int nslices
 bool
 se_windows_emit(ReaderQuery *query, TimestampTz watermark, TimestampTz now)
 {
+	if (query->plan->window.kind == SE_WINDOW_GLOBAL)
+		return hash_get_num_entries(query->slices) > 0 &&
+			(query->def->trigger_count > 0 || se_global_due(query) <= now);
 	return query->next_close <= watermark || se_changes_are_due(query, now) ||
 		se_has_corrections(query);
 }

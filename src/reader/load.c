@@ -44,7 +44,8 @@ se_relation_invalidated(Datum arg, Oid relid)
 	{
 		const SeQueryDef *def = se_current_reader->queries[i].def;
 
-		if (def != NULL && (relid == def->batch_view || relid == def->result))
+		/* the result table is looked at anew by each commit */
+		if (def != NULL && relid == def->batch_view)
 			se_relations_changed = true;
 	}
 }

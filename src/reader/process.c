@@ -265,7 +265,10 @@ judge_batch(Reader *reader, SeBatch *batch, const SeRecord *records, int nrecord
 		}
 		earlier = earlier_verdict(reader, record);
 		if (earlier == 's')
+		{
 			partition->delta.skipped++;
+			se_pending_dead(reader->pending, record, "skipped", 0, NULL, NULL);
+		}
 		else if (earlier == 'f')
 			partition->delta.future++;
 		else if (verdict == SE_RECORD_TOMBSTONE)

@@ -122,7 +122,7 @@ look(const WaitTarget *target, char **reason)
 												true, TYPALIGN_DOUBLE));
 	se_catalog_begin(&scope);
 	/* readers concerned that are behind somewhere */
-	if (se_spi("SELECT FROM stream_engine.reader r"
+	if (se_spi("SELECT p.problem FROM stream_engine.reader r"
 			   " JOIN stream_engine.stream s ON s.id = r.stream CROSS JOIN"
 			   " LATERAL ROWS FROM (pg_catalog.unnest($3), pg_catalog.unnest($4)) AS t(part, fin)"
 			   " LEFT JOIN stream_engine.reader_partition p ON p.reader = r.id AND p.partition = t.part"
@@ -134,9 +134,15 @@ look(const WaitTarget *target, char **reason)
 			   "   AND w.query = $2) END"
 			   " AND (p.next_offset IS NULL OR p.next_offset < t.fin OR EXISTS"
 			   "  (SELECT FROM stream_engine.query_progress w JOIN stream_engine.late_event l ON l.query = w.query"
-			   "   WHERE w.reader = r.id AND l.retry)) LIMIT 1",
+			   "   WHERE w.reader = r.id AND l.retry)) ORDER BY p.problem LIMIT 1",
 			   4, types, values, NULL, SPI_OK_SELECT) > 0)
-		state = WAIT_BEHIND;
+	{
+		char	   *problem = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1);
+
+		state = problem ? WAIT_STOPPED : WAIT_BEHIND;
+		if (problem)
+			*reason = MemoryContextStrdup(caller, problem);
+	}
 	if ((state == WAIT_BEHIND || !target->at_home) &&
 		se_spi("SELECT COALESCE(q.error, s.error, CASE WHEN s.state = 'paused' THEN 'it is paused'"
 			   " WHEN q.state = 'paused' THEN 'it is paused'"

@@ -298,7 +298,11 @@ se_pending_write(SePending *pending, int32 stream, int32 reader, TimestampTz now
 				dead = prepare("INSERT INTO stream_engine.dead_letter (stream, partition, \"offset\","
 							   " kafka_timestamp, key, payload, seen_at, reason, sqlstate, message, column_name)"
 							   " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)"
-							   " ON CONFLICT DO NOTHING", lengthof(types), types);
+							   /* skip() did not know the record */
+							   " ON CONFLICT (stream, partition, \"offset\") DO UPDATE SET"
+							   " kafka_timestamp = $4, key = $5, payload = $6"
+							   " WHERE dead_letter.reason = 'skipped' AND dead_letter.payload IS NULL",
+							   lengthof(types), types);
 			values[0] = Int32GetDatum(stream);
 			values[7] = CStringGetTextDatum(row->reason);
 			values[8] = CStringGetTextDatum(row->sqlstate);
