@@ -33,6 +33,7 @@
 #include "simdjson.h"
 
 #include "json_core.h"
+#include "json_layout.h"
 #include "json_path.h"
 
 /*
@@ -62,56 +63,11 @@ struct SeJson
 	size_t		arena_size;
 	SeJsonValue *values;		/* [slot * SE_BATCH_MAX + row] */
 	uint32_t	stamp;			/* number of the record being walked */
+	JsonLayout	layout;
 	uint32_t	start[SE_BATCH_MAX];	/* of each record in its chunk */
 	size_t		offset[SE_BATCH_MAX];	/* of each record in the arena */
 	Frame		stack[SE_JSON_MAX_DEPTH];
 };
-
-static inline bool
-is_space(char c)
-{
-	return c == ' ' || c == '\n' || c == '\r' || c == '\t';
-}
-
-static inline bool
-is_digit(char c)
-{
-	return (unsigned char) (c - '0') < 10;
-}
-
-/* Does [s, end) hold exactly one number? */
-static inline bool
-is_number(const char *s, const char *end)
-{
-	if (s < end && *s == '-')
-		s++;
-	if (s == end || !is_digit(*s))
-		return false;
-	if (*s == '0')
-		s++;
-	else
-		while (s < end && is_digit(*s))
-			s++;
-	if (s < end && *s == '.')
-	{
-		s++;
-		if (s == end || !is_digit(*s))
-			return false;
-		while (s < end && is_digit(*s))
-			s++;
-	}
-	if (s < end && (*s == 'e' || *s == 'E'))
-	{
-		s++;
-		if (s < end && (*s == '+' || *s == '-'))
-			s++;
-		if (s == end || !is_digit(*s))
-			return false;
-		while (s < end && is_digit(*s))
-			s++;
-	}
-	return s == end;
-}
 
 static int
 hex_digit(char c)
@@ -374,14 +330,15 @@ forget_below(SeJson *json, const SeJsonNode *node, int row)
 
 /*
  * Walk one record: [start, end) of "base", whose token starts are at *next; the
- * last token start of the chunk is followed by UINT32_MAX.  Leaves *next behind
- * the record's last token, unless there is an error.
+ * last token start of the chunk is followed by UINT32_MAX.  "escapes": the record
+ * has a backslash.  Leaves *next behind the record's last token, unless there is
+ * an error.
  */
 static SeJsonStatus
-walk(SeJson *json, const char *base, uint32_t start, uint32_t end, const uint32_t **next, int row)
+walk(SeJson *json, const char *base, uint32_t start, uint32_t end, const uint32_t **next, int row,
+	 bool escapes)
 {
 	const uint32_t *tokens = *next;
-	const bool	escapes = memchr(base + start, '\\', end - start) != NULL;
 	SeJsonNode *child;
 	Frame	   *frame = json->stack;
 	Frame	   *const limit = json->stack + SE_JSON_MAX_DEPTH;
@@ -659,12 +616,45 @@ find_tokens(SeJson *json, const char *base, size_t len)
 	return error;
 }
 
+/*
+ * The same by the layout of the records before, if it has that; else the record's
+ * own layout is remembered once none had the old one for a while.
+ */
+static SeJsonStatus
+read_record(SeJson *json, const char *base, uint32_t start, uint32_t end, const uint32_t **next,
+			int row, bool escapes)
+{
+	JsonLayout *layout = &json->layout;
+	const uint32_t *tokens = *next;
+	SeJsonStatus status;
+
+	if (escapes)
+		escapes = memchr(base + start, '\\', end - start) != NULL;
+	if (!escapes && layout->nsteps > 0 &&
+		read_by_layout(layout, base, end, next, json->values + row))
+	{
+		layout->misses = 0;
+		layout->patience = 4;
+		return {SE_JSON_OK, 0};
+	}
+	status = walk(json, base, start, end, next, row, escapes);
+	if (++layout->misses > layout->patience && !escapes && status.error == SE_JSON_OK)
+	{
+		learn_layout(layout, &json->trie, base, tokens, *next);
+		layout->misses = 0;
+		layout->patience = layout->patience < 4 ? 4 :
+			layout->patience * 2 < LAYOUT_MAX_PATIENCE ? layout->patience * 2 : LAYOUT_MAX_PATIENCE;
+	}
+	return status;
+}
+
 /* Walk the records [first, last) of the chunk at "base". */
 static bool
 run_chunk(SeJson *json, const SeRecord *records, int first, int last, const char *base,
 		  size_t len, SeJsonStatus *status)
 {
 	simdjson::error_code error = find_tokens(json, base, len);
+	const bool	escapes = memchr(base, '\\', len) != NULL;
 	const uint32_t *next;
 
 	if (error == simdjson::MEMALLOC)
@@ -692,7 +682,7 @@ run_chunk(SeJson *json, const SeRecord *records, int first, int last, const char
 				continue;
 			}
 			next = json->stage1->structural_indexes.get();
-			status[row] = walk(json, record, 0, records[row].payload_len, &next, row);
+			status[row] = read_record(json, record, 0, records[row].payload_len, &next, row, true);
 			if (status[row].error < 0)
 				return false;
 		}
@@ -706,7 +696,7 @@ run_chunk(SeJson *json, const SeRecord *records, int first, int last, const char
 
 		if (records[row].payload == NULL)
 			continue;
-		status[row] = walk(json, base, json->start[row], end, &next, row);
+		status[row] = read_record(json, base, json->start[row], end, &next, row, escapes);
 		if (status[row].error < 0)
 			return false;
 		if (status[row].error != SE_JSON_OK)

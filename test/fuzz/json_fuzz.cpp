@@ -4,11 +4,13 @@
  *
  * NOTES
  *	  The input is cut at the byte 0x1e into records.  What must hold:
- *	  - a record is judged alike alone and among the others,
+ *	  - a record is judged alike alone and among the others, and, by a scanner that
+ *	    remembers the layouts of records, after others that resemble it,
  *	  - it is good if and only if a plain reader of JSON says so, and the value
  *	    found at a path is the one that the reader finds,
  *	  - conversions that overlap agree.
  */
+#include <algorithm>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
@@ -37,6 +39,15 @@ written(const SeJsonValue &value)
 	if (value.kind == SE_JSON_STRING)
 		return std::string(value.data - 1, value.len + 2);
 	return std::string(value.data, value.len);
+}
+
+/* The same, with what else is known of it. */
+static std::string
+shown(const SeJsonValue *value)
+{
+	if (value->kind == SE_JSON_MISSING)
+		return "missing";
+	return std::to_string(value->kind) + (value->escaped ? "e" : "p") + written(*value);
 }
 
 static void
@@ -93,8 +104,10 @@ extern "C" int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	static SeJson *json = NULL;
+	static SeJson *remembering = NULL;
 	static int slots[5];
 	std::vector<std::string> texts(1);
+	std::vector<std::vector<std::string>> found;
 	std::vector<SeRecord> records;
 	static SeJsonStatus status[SE_BATCH_MAX];
 	static SeJsonStatus alone[SE_BATCH_MAX];
@@ -109,6 +122,12 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		json = se_json_create();
 		for (int i = 0; i < 5; i++)
 			slots[i] = se_json_add_path(json, paths[i], &message, &position);
+
+		/* whoever wants the whole record has no use for its layout */
+		remembering = se_json_create();
+		for (int i = 0; i < 4; i++)
+			require(se_json_add_path(remembering, paths[i], &message, &position) == slots[i],
+					"the same slots");
 	}
 
 	for (size_t i = 0; i < size; i++)
@@ -138,6 +157,9 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		const SeJsonValue *value;
 
 		require(se_json_run(json, &records[i], 1, &alone[i]), "memory");
+		found.emplace_back();
+		for (int slot = 0; slot < 4 && alone[i].error == SE_JSON_OK; slot++)
+			found.back().push_back(shown(se_json_values(json, slots[slot])));
 		require((alone[i].error == SE_JSON_OK) == reference.valid, "valid alike");
 		if (!reference.valid)
 		{
@@ -172,5 +194,33 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		require(status[i].error == alone[i].error &&
 					(status[i].error == SE_JSON_OK || status[i].position == alone[i].position),
 				"alike among others");
+
+	/* each after many of each other, so that each one's layout is remembered once */
+	for (size_t i = 0; i < records.size() && i < 8; i++)
+	{
+		std::vector<SeRecord> repeated;
+		std::vector<size_t> number;
+
+		for (int n = 0; n < 12; n++)
+			repeated.push_back(records[i]), number.push_back(i);
+		for (size_t j = 0; j < records.size(); j++)
+			repeated.push_back(records[j]), number.push_back(j);
+		repeated.resize(std::min<size_t>(repeated.size(), SE_BATCH_MAX));
+		for (int n = 0; n < 2; n++)
+			require(se_json_run(remembering, repeated.data(), (int) repeated.size(), status),
+					"memory");
+		for (size_t j = 0; j < repeated.size(); j++)
+		{
+			const SeJsonStatus &first = alone[number[j]];
+
+			require(status[j].error == first.error &&
+						(first.error == SE_JSON_OK || status[j].position == first.position),
+					"alike after others");
+			for (int slot = 0; slot < 4 && first.error == SE_JSON_OK; slot++)
+				require(shown(&se_json_values(remembering, slots[slot])[j]) ==
+							found[number[j]][slot],
+						"the same value after others");
+		}
+	}
 	return 0;
 }

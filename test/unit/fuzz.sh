@@ -33,6 +33,8 @@ printf '{"a":{"b":1.50e1},"a":[1,-2.5],"long member name":{"x":"2024-02-29T10:00
 printf '{"a":"\\u00e9\\ud83d\\ude00\\n\303\251"}\036{"a":tru\036{"a":[[],{},null,true,false]}' >"$work/corpus/2"
 printf '{"a":123456789012345678901.5e-3}\036{"a\036{"a":"\303\036{"\\u0061":0} x' >"$work/corpus/3"
 printf '{"a":"x\\\036"}\036{}\\\036"\036[1]\036 \n' >"$work/corpus/4"
+printf '{"a":{"b":1,"c":"x"},"z":0.5}\036{"a":{"b":"y","c":12},"z":-1}\036{"a":{"b":1},"z":1}\036{"a":{"b":null,"c":1,"b":3},"z":true}' >"$work/corpus/5"
+printf '{"a":12.25,"long member name":{"x":1}}\036{"a":0.5,"long member name":{"x":[1]}}\036{"a":01,"long member name":{"x":2}}\036{"a" : 7 , "long member name":{"x":2} }\036{"a":7,"long member name":{"x":2}}}' >"$work/corpus/6"
 cat >"$work/dictionary" <<'WORDS'
 "{\"a\":"
 "\"long member name\":{\"x\":"

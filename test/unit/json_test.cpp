@@ -3,6 +3,7 @@
  *	  Tests of the JSON scanner and of the scalar conversions, without a server.
  *	  Output is TAP.
  */
+#include <algorithm>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
@@ -676,6 +677,86 @@ test_scalars()
 	   "dates");
 }
 
+/*
+ * After records that it resembles a record is read as by a scanner that remembers
+ * nothing, since it wants the whole record, too: each change of a byte, each
+ * byte left out or put in is tried at each place.
+ */
+static void
+test_layouts()
+{
+	static const std::vector<std::string> paths = {"a", "$.user.id", "long member name",
+												   "$.user.deep.x", "end"};
+	static const char *const layouts[] = {
+		"{\"a\":1,\"user\":{\"id\":12.5,\"deep\":{\"x\":\"y\"}},\"long member name\":null,\"end\":-0.5}",
+		"{\"q\":\"\",\"user\":{\"deep\":{\"x\":true,\"z\":10},\"id\":false},\"a\":\"é\",\"seventeen letters\":0}",
+		"{ \"a\" : 1 , \"user\": {\"id\":2} }",
+		"{\"a\":1,\"user\":{\"id\":1},\"user\":{\"deep\":{\"x\":2}},\"a\":3}",
+		"{\"end\":[1,2],\"a\":12345678}"};
+	static const std::string bytes = "{}[]:,\"\\ \n0.19-etfnxa\xc3";
+
+	for (const char *layout : layouts)
+	{
+		std::string base = layout;
+		std::vector<std::string> texts;
+		std::vector<std::string> whole = paths;
+		Scanner after(paths);
+		int differing = 0;
+
+		whole.push_back("$");
+		Scanner alone(whole);
+		alone.slots.pop_back();
+
+		for (size_t at = 0; at <= base.size(); at++)
+		{
+			if (at < base.size())
+				texts.push_back(base.substr(0, at) + base.substr(at + 1));
+			texts.push_back(base.substr(0, at));
+			for (char byte : bytes)
+			{
+				texts.push_back(base.substr(0, at) + byte + base.substr(at));
+				if (at < base.size())
+					texts.push_back(base.substr(0, at) + byte + base.substr(at + 1));
+			}
+		}
+
+		/* first those that can be read many at once, then with those that cannot */
+		for (bool all : {false, true})
+		{
+			std::vector<std::string> batch(10, base);
+			std::vector<std::string> wanted(10, alone.one(base));
+
+			for (size_t i = 0; i < texts.size(); i++)
+			{
+				std::string one = alone.one(texts[i]);
+				int error = alone.status[0].error;
+
+				if (all || (error != SE_JSON_UTF8 && error != SE_JSON_CONTROL &&
+							error != SE_JSON_UNTERMINATED && error != SE_JSON_EMPTY))
+				{
+					batch.push_back(texts[i]);
+					wanted.push_back(one);
+
+					/* good ones between them keep the layout in mind */
+					batch.push_back(base);
+					wanted.push_back(wanted[0]);
+				}
+				if (batch.size() < 1000 && i + 1 < texts.size())
+					continue;
+				after.run(batch);
+				for (size_t j = 0; j < batch.size(); j++)
+				{
+					if (after.row((int) j) != wanted[j] && differing++ == 0)
+						is(after.row((int) j), wanted[j], batch[j]);
+				}
+				batch.resize(10);
+				wanted.resize(10);
+			}
+		}
+		ok(differing == 0, std::to_string(texts.size()) + " records that resemble " + base);
+	}
+}
+
 int
 main()
 {
@@ -687,6 +768,7 @@ main()
 	test_batches();
 	test_paths();
 	test_scalars();
+	test_layouts();
 	printf("1..%d\n", tests);
 	return failures != 0;
 }
