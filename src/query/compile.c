@@ -208,7 +208,10 @@ compile_window(Compiler *compiler)
 	}
 	compiler->window_expr = window->expr;
 	se_window_clause(castNode(FuncExpr, window->expr), kind, plan->stream,
-					 plan->time_column, compiler->pstate, &plan->window);
+					 plan->time_column, compiler->pstate, &plan->window,
+					 &plan->zone_column);
+	if (plan->zone_column != 0)
+		plan->needed = bms_add_member(plan->needed, plan->zone_column);
 	plan->needed = bms_add_member(plan->needed, plan->time_column);
 }
 

@@ -33,7 +33,8 @@ extern bool se_window_function(Node *expr, SeWindowKind *kind);
 extern TargetEntry *se_window_target(Query *query, SeWindowKind *kind, ParseState *pstate);
 extern const char *se_window_name(SeWindowKind kind);
 extern void se_window_clause(FuncExpr *window, SeWindowKind kind, Oid stream,
-							 AttrNumber event_time, ParseState *pstate, SeWindowSpec *spec);
+							 AttrNumber event_time, ParseState *pstate, SeWindowSpec *spec,
+							 AttrNumber *zone_column);
 
 /* check.c */
 extern void se_check_shape(Query *query, ParseState *pstate);

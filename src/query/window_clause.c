@@ -30,6 +30,7 @@
 #include "engine/engine.h"
 #include "query.h"
 #include "query_private.h"
+#include "source/vector.h"
 
 #define EXTENSION_NAME "stream_engine"
 
@@ -246,14 +247,26 @@ constant_argument(Node *arg, const char *name, SeWindowKind kind, bool optional,
 	return true;
 }
 
+/* The column that an argument is, where rows may have their own; 0 if it is none. */
+static AttrNumber
+column_argument(Node *arg, SeWindowKind kind)
+{
+	Var		   *var = (Var *) strip_relabels(arg);
+
+	if (kind != SE_WINDOW_TUMBLE || !IsA(var, Var) || var->varattno <= 0 || var->varlevelsup > 0)
+		return 0;
+	return se_rep_of_type(var->vartype) == SE_REP_TEXT ? var->varattno : 0;
+}
+
 /*
  * Read the arguments of a window function into *spec and compile that.  Memory
- * of the spec is palloc'd in CurrentMemoryContext.  Errors have the position of
+ * of the spec is palloc'd in CurrentMemoryContext.  *zone_column is set when the rows
+ * of a tumbling window have time zones of their own.  Errors have the position of
  * the argument, or that of the function where it is left out.
  */
 void
 se_window_clause(FuncExpr *window, SeWindowKind kind, Oid stream, AttrNumber event_time,
-				 ParseState *pstate, SeWindowSpec *spec)
+				 ParseState *pstate, SeWindowSpec *spec, AttrNumber *zone_column)
 {
 	char	  **names;
 	List	   *args = ordered_arguments(window, &names);
@@ -289,7 +302,9 @@ se_window_clause(FuncExpr *window, SeWindowKind kind, Oid stream, AttrNumber eve
 		}
 		else if (strcmp(name, "time_zone") == 0)
 		{
-			if (constant_argument(arg, name, kind, true, window->location, pstate, &value))
+			*zone_column = column_argument(arg, kind);
+			if (*zone_column == 0 &&
+				constant_argument(arg, name, kind, true, window->location, pstate, &value))
 				spec->zone_name = TextDatumGetCString(value);
 		}
 		else

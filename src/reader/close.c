@@ -194,9 +194,16 @@ se_slices_windows(const ReaderQuery *query, OpenSlice **slices, int nslices, SeS
 	return windows;
 }
 
+/* In several time zones a tumbling window may lie within another one. */
+static inline bool
+is_slice_of_tumble(const OpenSlice *slice, const SeWindowBounds *window)
+{
+	return slice->start == window->start && slice->end == window->end;
+}
+
 int
-se_window_members(const SeWindowBounds *window, OpenSlice **slices, int nslices,
-				  OpenSlice **members)
+se_window_members(SeWindowKind kind, const SeWindowBounds *window, OpenSlice **slices,
+				  int nslices, OpenSlice **members)
 {
 	int			low = 0;
 	int			high = nslices;
@@ -213,7 +220,8 @@ se_window_members(const SeWindowBounds *window, OpenSlice **slices, int nslices,
 			high = middle;
 	}
 	for (int i = low; i < nslices && slices[i]->start < window->end; i++)
-		if (slices[i]->end <= window->end)
+		if (slices[i]->end <= window->end &&
+			(kind != SE_WINDOW_TUMBLE || is_slice_of_tumble(slices[i], window)))
 			members[n++] = slices[i];
 	return n;
 }
@@ -273,7 +281,7 @@ close_windows(ReaderQuery *query, SeStateLog *log, SeEmission *emission, OpenSli
 
 	for (int w = 0; w < nwindows; w++)
 	{
-		int			nmembers = se_window_members(&windows[w], slices, nslices, members);
+		int			nmembers = se_window_members(query->plan->window.kind, &windows[w], slices, nslices, members);
 
 		if (!se_window_is_emitted(query, &windows[w]))
 		{

@@ -93,7 +93,8 @@ se_query_stamp(const SeQueryPlan *plan, const SeGroupLayout *layout)
 {
 	const SeWindowSpec *window = &plan->window;
 	const char *zone = window->zone_name ? window->zone_name : "";
-	int64		fields[2] = {window->kind, window->has_origin ? window->origin : 0};
+	int64		fields[3] = {window->kind, window->has_origin ? window->origin : 0,
+	plan->zone_column};
 	uint32		stamp = se_layout_stamp(layout);
 
 	stamp = interval_stamp(stamp, &window->size);

@@ -318,7 +318,10 @@ next_window(OpenScan *scan)
 						scan->table);
 	for (int i = window->first;
 		 i < window->last && scan->plan->window.kind != SE_WINDOW_GLOBAL; i++)
-		if (scan->slices[i].end <= window->bounds.end)
+		if (scan->slices[i].end <= window->bounds.end &&
+			(scan->plan->window.kind != SE_WINDOW_TUMBLE ||
+			 (scan->slices[i].start == window->bounds.start &&
+			  scan->slices[i].end == window->bounds.end)))
 			se_state_log_read(log, scan->def->id, scan->slices[i].start, scan->slices[i].end, 0,
 							  PG_UINT32_MAX, merge_chunk, scan->table);
 	se_state_log_close(log);

@@ -443,6 +443,29 @@ forget_empty_slice(ReaderQuery *query, OpenSlice *slice)
 	return true;
 }
 
+/* The row's own time zone, NULL for that of the query; false if there is no such zone. */
+static bool
+zone_of_row(const ReaderQuery *query, const SeBatch *batch, int row, const pg_tz **zone)
+{
+	const SeVector *zones;
+	const SeSlice *name;
+	char		text[TZ_STRLEN_MAX + 1];
+
+	*zone = NULL;
+	if (query->plan->zone_column == 0)
+		return true;
+	zones = &batch->columns[query->plan->zone_column - 1];
+	if (zones->null[row])
+		return true;
+	name = &zones->v.text[row];
+	if (name->len > TZ_STRLEN_MAX)
+		return false;
+	memcpy(text, name->data, name->len);
+	text[name->len] = '\0';
+	*zone = se_window_zone(text);
+	return *zone != NULL;
+}
+
 /*
  * Find the slices of rows[0..n-1]; late rows and those before the first
  * complete window drop out.  Fills row_slice by position, and touched; returns
@@ -463,12 +486,21 @@ assign_slices(Reader *reader, ReaderQuery *query, const SeBatch *batch, const Se
 		TimestampTz t = event_time[row];
 		OpenSlice  *target;
 
-		if (slice == NULL || t < slice->start || t >= slice->end)
+		if (slice == NULL || t < slice->start || t >= slice->end || query->plan->zone_column != 0)
 		{
+			const pg_tz *zone = NULL;
 			TimestampTz start;
 			TimestampTz end;
 
-			if (!se_window_slice(&query->plan->window, t, NULL, &start, &end))
+			if (!zone_of_row(query, batch, row, &zone))
+			{
+				query->counters[records[row].partition].failed++;
+				query->counters[records[row].partition].dirty = true;
+				se_pending_failed(reader->pending, query->def->id, &records[row],
+								  "the time zone is not recognized");
+				continue;
+			}
+			if (!se_window_slice(&query->plan->window, t, zone, &start, &end))
 			{
 				/* beyond the calendar: no window can hold it */
 				query->counters[records[row].partition].failed++;
