@@ -202,7 +202,7 @@ is_slice_of_tumble(const OpenSlice *slice, const SeWindowBounds *window)
 }
 
 int
-se_window_members(SeWindowKind kind, const SeWindowBounds *window, OpenSlice **slices,
+se_window_members(const ReaderQuery *query, const SeWindowBounds *window, OpenSlice **slices,
 				  int nslices, OpenSlice **members)
 {
 	int			low = 0;
@@ -221,7 +221,7 @@ se_window_members(SeWindowKind kind, const SeWindowBounds *window, OpenSlice **s
 	}
 	for (int i = low; i < nslices && slices[i]->start < window->end; i++)
 		if (slices[i]->end <= window->end &&
-			(kind != SE_WINDOW_TUMBLE || is_slice_of_tumble(slices[i], window)))
+			(query->plan->window.kind != SE_WINDOW_TUMBLE || is_slice_of_tumble(slices[i], window)))
 			members[n++] = slices[i];
 	return n;
 }
@@ -281,7 +281,7 @@ close_windows(ReaderQuery *query, SeStateLog *log, SeEmission *emission, OpenSli
 
 	for (int w = 0; w < nwindows; w++)
 	{
-		int			nmembers = se_window_members(query->plan->window.kind, &windows[w], slices, nslices, members);
+		int			nmembers = se_window_members(query, &windows[w], slices, nslices, members);
 
 		if (!se_window_is_emitted(query, &windows[w]))
 		{

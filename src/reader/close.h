@@ -51,8 +51,8 @@ extern SeWindowBounds *se_slices_windows(const ReaderQuery *query, OpenSlice **s
  * number.  A slice that begins in the window and ends behind it holds records that
  * came too late for the window.
  */
-extern int	se_window_members(SeWindowKind kind, const SeWindowBounds *window, OpenSlice **slices, int nslices,
-							  OpenSlice **members);
+extern int	se_window_members(const ReaderQuery *query, const SeWindowBounds *window,
+							  OpenSlice **slices, int nslices, OpenSlice **members);
 
 /* Whether a window is emitted: it is complete, or partial ones are wanted. */
 static inline bool

@@ -226,7 +226,7 @@ se_correct_windows(ReaderQuery *query, SeStateLog *log, SeEmission *emission, Op
 
 		if (!se_window_is_emitted(query, &windows[w]))
 			continue;
-		touched.nmembers = se_window_members(query->plan->window.kind, &windows[w], slices, nslices, members);
+		touched.nmembers = se_window_members(query, &windows[w], slices, nslices, members);
 		emit_touched(&touched);
 	}
 }
@@ -297,7 +297,7 @@ se_emit_changes(ReaderQuery *query, SeStateLog *log, SeEmission *emission, OpenS
 
 		if (!se_window_is_emitted(query, &windows[w]))
 			continue;
-		touched.nmembers = se_window_members(query->plan->window.kind, &windows[w], slices, nslices, members);
+		touched.nmembers = se_window_members(query, &windows[w], slices, nslices, members);
 		/* inserting is ten times as fast */
 		touched.fresh = !se_emission_exists(emission, windows[w].start, windows[w].end);
 		emit_touched(&touched);
