@@ -87,6 +87,17 @@ CALL decode_add('times',
 SELECT * FROM decode_times;
 SELECT decode_bad('times');
 
+-- nor such words inside arrays, ranges, rows and domains, however they are quoted
+CREATE DOMAIN decode_day AS date;
+CREATE TYPE decode_visit AS (day decode_day, who text);
+CALL decode_create('clock', 'a timestamptz[], b tstzrange, c datemultirange, d decode_visit, e decode_day[], f decode_visit[], g text[], h daterange');
+CALL decode_add('clock',
+	'{"a": ["2026-01-01", "infinity"], "b": "[2026-01-01,)", "c": "{[2026-01-01,2026-01-02)}", "d": "(2026-01-01,noway)", "e": ["2026-01-01"], "f": ["(2026-01-01,x)"], "g": ["now"]}',
+	'{"a": ["now"]}', '{"a": "{now}"}', '{"a": "{\"to\\\\day\"}"}', '{"b": "[,NOW]"}', '{"c": "{[yesterday,2099-01-01)}"}', '{"d": "(today,x)"}', '{"e": "{tomorrow}"}',
+	'{"f": ["(now,)"]}', '{"h": "[to\"day\",2099-01-01)"}');
+SELECT a, b, c, d, e, f, g FROM decode_clock;
+SELECT decode_bad('clock');
+
 -- other types through their input functions; json and jsonb as it was written
 CREATE TYPE decode_mood AS ENUM ('sad', 'happy');
 CALL decode_create('others', 'a uuid, b bytea, c decode_mood, d interval, e inet, f int4range, g json, h jsonb');
@@ -128,6 +139,7 @@ SELECT * FROM decode_records;
 SET client_min_messages = warning;
 DROP SERVER decode_server CASCADE;
 DROP TABLE decode_log;
-DROP TYPE decode_mood;
+DROP TYPE decode_mood, decode_visit;
+DROP DOMAIN decode_day;
 DROP FUNCTION decode_bad;
 DROP PROCEDURE decode_add, decode_create;

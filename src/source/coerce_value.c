@@ -22,6 +22,7 @@
 
 #include "catalog/pg_type.h"
 #include "mb/pg_wchar.h"
+#include "miscadmin.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
@@ -49,6 +50,45 @@ typedef struct ArrayBuild
 	int			capacity;
 } ArrayBuild;
 
+/* Can the text of a value hold a date or time that the types' input functions read? */
+static bool
+holds_time(Oid type)
+{
+	bool		result = false;
+	TupleDesc	desc;
+
+	check_stack_depth();
+	type = getBaseType(type);
+	if (OidIsValid(get_element_type(type)))
+		return holds_time(get_element_type(type));
+	switch (type)
+	{
+		case DATEOID:
+		case TIMEOID:
+		case TIMETZOID:
+		case TIMESTAMPOID:
+		case TIMESTAMPTZOID:
+			return true;
+	}
+	switch (get_typtype(type))
+	{
+		case TYPTYPE_RANGE:
+			return holds_time(get_range_subtype(type));
+		case TYPTYPE_MULTIRANGE:
+			return holds_time(get_multirange_range(type));
+		case TYPTYPE_COMPOSITE:
+			desc = lookup_rowtype_tupdesc(type, -1);
+			for (int i = 0; i < desc->natts && !result; i++)
+			{
+				if (!TupleDescAttr(desc, i)->attisdropped)
+					result = holds_time(TupleDescAttr(desc, i)->atttypid);
+			}
+			ReleaseTupleDesc(desc);
+			return result;
+	}
+	return false;
+}
+
 void
 se_coercion_init(SeTypeCoercion *coercion, Oid type, int32 typmod, int epoch_digits,
 				 MemoryContext context)
@@ -66,6 +106,7 @@ se_coercion_init(SeTypeCoercion *coercion, Oid type, int32 typmod, int epoch_dig
 	get_typlenbyvalalign(type, &coercion->typlen, &coercion->typbyval, &coercion->typalign);
 	getTypeInputInfo(coercion->base, &input, &coercion->ioparam);
 	fmgr_info_cxt(input, &coercion->input, context);
+	coercion->holds_time = holds_time(coercion->base);
 
 	element = get_element_type(coercion->base);
 	if (OidIsValid(element))
@@ -187,12 +228,25 @@ epoch_value(SeTypeCoercion *coercion, const SeJsonValue *value)
 							   Int32GetDatum(coercion->typmod));
 }
 
-/* Raise an error if a date or time names the current one. */
+/*
+ * Raise an error if a date or time names the current one.  The text may be that of
+ * an array, range or row, in which quotes and backslashes stand in the midst of
+ * words; of a row any field that is such a word is refused.
+ */
 static void
 refuse_current_time(SeTypeCoercion *coercion, const char *text)
 {
 	static const char *const words[] = {"now", "today", "tomorrow", "yesterday"};
-	const char *at = text;
+	char	   *plain = palloc(strlen(text) + 1);
+	char	   *end = plain;
+	const char *at = plain;
+
+	for (const char *c = text; *c != '\0'; c++)
+	{
+		if (*c != '\\' && *c != '"')
+			*end++ = *c;
+	}
+	*end = '\0';
 
 	while (*at != '\0')
 	{
@@ -211,6 +265,7 @@ refuse_current_time(SeTypeCoercion *coercion, const char *text)
 		}
 		at += Max(len, 1);
 	}
+	pfree(plain);
 }
 
 /* Cut the next value out of valid JSON; *at is moved behind it. */
@@ -412,16 +467,8 @@ base_value(SeTypeCoercion *coercion, const SeJsonValue *value, ErrorData **error
 		}
 	}
 	text = value_text(value, json);
-	switch (coercion->base)
-	{
-		case DATEOID:
-		case TIMEOID:
-		case TIMETZOID:
-		case TIMESTAMPOID:
-		case TIMESTAMPTZOID:
-			refuse_current_time(coercion, text);
-			break;
-	}
+	if (coercion->holds_time)
+		refuse_current_time(coercion, text);
 	return call_input(coercion, text, error);
 }
 

@@ -34,6 +34,7 @@ typedef struct SeTypeCoercion
 	Oid			base;			/* below all domains */
 	int32		typmod;			/* that holds for base */
 	bool		constrained;	/* a domain with constraints */
+	bool		holds_time;		/* is or contains a date or time */
 	void	   *domain_extra;	/* domain_check's cache */
 	MemoryContext context;		/* that the caches live in */
 	int			epoch_digits;	/* of option epoch: 0, 3, 6; -1 none */
