@@ -116,6 +116,8 @@ my $idle = $broker->topic_name('idle');
 $broker->topic($idle, 2);
 create('idle', $idle, '1 second');
 $broker->produce($idle, 0, map { record('a', $_) } 1 .. 5);
+# if both fell idle at once, nothing would close by itself
+wait_for($node, "SELECT idle FROM stream_engine.stat_partitions WHERE query = 'idle_q'::regclass AND partition = 0");
 $broker->produce($idle, 1, map { record('a', $_) } 1 .. 35);
 wait_for($node, "SELECT count(*) = 3 FROM idle_q");
 is(results('idle'), "00:00:00|a|14\n00:00:10|a|10\n00:00:20|a|10", 'a silent partition does not hold the watermark for ever');
