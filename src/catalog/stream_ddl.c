@@ -250,7 +250,7 @@ create_staging(const SeStream *stream)
 		char	   *name = se_staging_table_name(stream->id, child);
 		Oid			oid;
 
-		se_run_utility(psprintf("CREATE UNLOGGED TABLE stream_engine.%s (%s)"
+		se_run_utility(psprintf("CREATE UNLOGGED TABLE stream_engine.%s (%s) USING heap"
 								" WITH (autovacuum_enabled = false)", name, columns.data));
 		se_run_utility(psprintf("ALTER TABLE stream_engine.%s OWNER TO %s", name,
 								quote_identifier(GetUserNameFromId(stream->owner, false))));
