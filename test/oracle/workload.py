@@ -79,8 +79,16 @@ class Run:
 
     def setup(self):
         w = self.workload
-        self.drop()
-        self.database.sql(f"CREATE DATABASE {self.name} TEMPLATE oracle_template", database="postgres", patient=True)
+        for attempt in range(5):
+            self.drop()
+            try:
+                self.database.sql(f"CREATE DATABASE {self.name} TEMPLATE oracle_template", database="postgres", patient=True)
+                break
+            except Failure as failure:
+                # a kill may come between the command's commit and its answer
+                if attempt == 4:
+                    raise
+                print(f"again: {str(failure).splitlines()[0]}", file=sys.stderr)
         epoch = " EPOCH 'us'" if w.time_format == "epoch" else ""
         columns = f"k text, b bigint, x numeric CHECK (x >= 0), v bigint, f float8, ts timestamptz{epoch}"
         self.once("to_regclass('s') IS NOT NULL", f"""
