@@ -876,7 +876,7 @@ process_sessions(Reader *reader, SeBatch *batch, const SeRecord *records, int nr
 		stop = process_query(reader, query, batch, records, *ngood);
 		if (stop >= 0)
 		{
-			/* only the reader of this one query may stop: see load_reader */
+			/* its reader feeds no other query */
 			nrecords = stop;
 			unjudge(reader, mark);
 			*ngood = judge(reader, batch, records, nrecords);
