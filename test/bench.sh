@@ -2,19 +2,22 @@
 #
 # bench.sh
 #	  What the engine costs, as ratios to a raw consume of the same topic in the
-#	  same run; and how soon results are visible.
+#	  same run; how soon results are visible; and what it takes of memory and WAL.
 #
 # Usage: bench.sh [OPTION]...
-#   --variant NAME[,NAME...]  8keys, 100k_sparse, 100k_dense, staging, latency, latency_20k
-#                             (default: all but the last)
-#   --rounds N                interleaved pairs of raw consume and job (7)
-#   --events N                records of each topic, instead of each variant's own number
+#   --variants NAME[,NAME...] (default: all but hop_100k)
+#   --list                    the variants, and the jobs that they are made of
+#   --rounds N                interleaved rounds of raw consume and jobs (7)
+#   --events N                records of each topic, instead of each topic's own number
 #   --windows N               of the latency variants (100)
 #   --quick                   3 rounds, 1,000,000 events, 20 windows: a look, not a verdict
-#   --json FILE               write the results
-#   --compare FILE            compare with the results of another build
 #   --judge                   exit status 3 if a bound is missed
-#   --profile FOLDER          one more run of each variant under perf record, into FOLDER
+#   --json FILE               write the results
+#   --compare TREE            measure the build of another source tree, too, in the same rounds
+#   --compare FILE            compare with the results of an earlier run
+#   --profile NAME[,NAME...]  instead: run variants or jobs once under perf record, print where
+#                             the worker spent its time
+#   --profile-folder FOLDER   keep what perf recorded
 #   --kafka HOST:PORT         use this broker; topics orders_8 and so on are made there and kept
 #   -X PROPERTY=VALUE         of librdkafka in the raw consume
 #   --keep                    keep the work folder
@@ -35,6 +38,10 @@ for arg in "$@"; do
 			usage
 			exit 0
 			;;
+		--list)
+			PYTHONDONTWRITEBYTECODE=1 python3 "$(dirname "${BASH_SOURCE[0]}")/bench/bench.py" --list
+			exit 0
+			;;
 	esac
 done
 
@@ -46,6 +53,7 @@ bootstrap=
 json=
 compare=
 profile=
+profile_folder=
 set -- ${SE_ARGS[@]+"${SE_ARGS[@]}"}
 while [ $# -gt 0 ]; do
 	option=$1
@@ -60,7 +68,8 @@ while [ $# -gt 0 ]; do
 			shift
 			continue
 			;;
-		--variant | --rounds | --events | --windows | --json | --compare | --profile | --kafka | -X)
+		--variant | --variants | --rounds | --events | --windows | --json | --compare | --profile | \
+			--profile-folder | --kafka | -X)
 			[ $# -ge 2 ] || se_die "$option needs a value"
 			;;
 		*)
@@ -69,15 +78,7 @@ while [ $# -gt 0 ]; do
 			;;
 	esac
 	case $option in
-		--variant)
-			for name in ${2//,/ }; do
-				case $name in
-					8keys | 100k_sparse | 100k_dense | staging | latency | latency_20k) ;;
-					*) se_die "no such variant: $name" ;;
-				esac
-			done
-			arguments+=(--variants "$2")
-			;;
+		--variant | --variants) arguments+=(--variants "$2") ;;
 		--rounds | --events | --windows)
 			[[ $2 =~ ^[1-9][0-9]*$ ]] || se_die "$option: \"$2\" is not a positive number"
 			arguments+=("$option" "$2")
@@ -86,8 +87,10 @@ while [ $# -gt 0 ]; do
 		--compare)
 			compare=$(cd "$invocation_folder" && realpath -m "$2")
 			[ -r "$compare" ] || se_die "cannot read $2"
+			[ ! -d "$compare" ] || [ -f "$compare/stream_engine.control" ] || se_die "$2 is not a source tree"
 			;;
-		--profile) profile=$(cd "$invocation_folder" && realpath -m "$2") ;;
+		--profile) profile=$2 ;;
+		--profile-folder) profile_folder=$(cd "$invocation_folder" && realpath -m "$2") ;;
 		--kafka) bootstrap=$2 ;;
 		-X) arguments+=(--property "$2") ;;
 	esac
@@ -95,46 +98,59 @@ while [ $# -gt 0 ]; do
 done
 if [ -n "$profile" ]; then
 	command -v perf >/dev/null || se_die "--profile needs perf"
-	mkdir -p "$profile"
 	as_user mkdir -p "$SE_WORK/profile"
-	arguments+=(--profile "$SE_WORK/profile")
+	arguments+=(--profile "$profile" --profile-folder "$SE_WORK/profile")
 fi
+
+# start NAME: a cluster of the build in SE_BIN.  Durable, as the product would run;
+# checkpoints happen between the rounds.
+start()
+{
+	se_cluster "$1" --fsync shared_buffers=1GB max_wal_size=20GB checkpoint_timeout=1h
+	se_start "$1"
+	arguments+=(--build "$2" "$SE_BIN" "$SE_WORK/$1.sock" "$SE_WORK/$1")
+}
 
 se_log "building"
 se_build
 (cd "$SE_SRC" && as_user make -s -C test/bench PG_CONFIG="$PG_CONFIG")
-
-# Durable, as the product would run; checkpoints happen between the rounds.
-se_cluster bench --fsync shared_buffers=1GB max_wal_size=20GB checkpoint_timeout=1h
-se_start bench
+start bench this
+if [ -d "$compare" ]; then
+	se_log "building $compare"
+	our_source=$SE_SOURCE our_tree=$SE_TREE our_src=$SE_SRC our_root=$SE_ROOT our_bin=$SE_BIN
+	SE_SOURCE=$compare
+	SE_TREE=$our_tree/other
+	SE_SRC=$SE_TREE/src
+	SE_ROOT=$SE_TREE/root
+	SE_BIN=$SE_ROOT${our_bin#"$our_root"}
+	mkdir -p "$SE_TREE"
+	se_give "$SE_TREE"
+	se_build
+	start other other
+	SE_SOURCE=$our_source SE_TREE=$our_tree SE_SRC=$our_src SE_ROOT=$our_root SE_BIN=$our_bin
+elif [ -n "$compare" ]; then
+	# the file may be closed to the user who measures
+	as_user tee "$SE_WORK/compare.json" <"$compare" >/dev/null
+	arguments+=(--compare-file "$SE_WORK/compare.json" --compare-name "$compare")
+fi
 
 if [ -z "$bootstrap" ]; then
 	se_log "starting the broker"
 	bootstrap=$(as_user "$SE_SRC/test/broker/kafka.sh" start "$SE_WORK/kafka" 0 | sed -n 's/^bootstrap=//p')
 	se_at_exit 'as_user "$SE_SRC/test/broker/kafka.sh" stop "$SE_WORK/kafka"'
 fi
-
-# The comparison's file may be closed to the user who measures.
-if [ -n "$compare" ]; then
-	as_user tee "$SE_WORK/compare.json" <"$compare" >/dev/null
-	arguments+=(--compare "$SE_WORK/compare.json" --compare-name "$compare")
-fi
 revision=$(git -C "$SE_SOURCE" describe --always --dirty 2>/dev/null || echo unknown)
 
 status=0
-as_user python3 "$SE_SRC/test/bench/bench.py" --bindir "$SE_BIN" --socket "$SE_WORK/bench.sock" \
-	--data "$SE_WORK/bench" --tools "$SE_SRC/test/tools" --latency "$SE_SRC/test/bench/latency" \
-	--bootstrap "$bootstrap" --revision "$revision" --json "$SE_WORK/bench.json" \
-	${arguments[@]+"${arguments[@]}"} || status=$?
+as_user env PYTHONDONTWRITEBYTECODE=1 python3 "$SE_SRC/test/bench/bench.py" --tools "$SE_SRC/test/tools" \
+	--latency "$SE_SRC/test/bench/latency" --bootstrap "$bootstrap" --revision "$revision" \
+	--json "$SE_WORK/bench.json" "${arguments[@]}" || status=$?
 
 if [ -n "$json" ] && [ -f "$SE_WORK/bench.json" ]; then
 	cp "$SE_WORK/bench.json" "$json"
 fi
-if [ -n "$profile" ]; then
-	cp "$SE_WORK"/profile/* "$profile/" 2>/dev/null || true
-	for data in "$profile"/*.perf; do
-		[ -e "$data" ] || continue
-		perf report -i "$data" --stdio --no-children -g none --percent-limit 0.5 >"${data%.perf}.txt" 2>/dev/null || true
-	done
+if [ -n "$profile_folder" ]; then
+	mkdir -p "$profile_folder"
+	cp "$SE_WORK"/profile/* "$profile_folder/" 2>/dev/null || true
 fi
 exit $status

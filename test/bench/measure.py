@@ -1,0 +1,323 @@
+#
+# measure.py
+#	  Running jobs and latency clients; from their rounds to the variants' values.
+#
+import os
+import re
+import signal
+import statistics
+import subprocess
+import time
+
+from machine import Failure, Noise, memory, percentile, process_ticks, run, say, summary, TICK
+from server import literal
+from variants import AGGREGATES, JOBS, VARIANTS, topic_shape
+
+RECORD_WAIT_S = 60
+
+
+# ---- one job ----
+
+def query_names(number, job):
+    return [f"bench_query_{number}_{i}" for i in range(job.get("copies", 1))]
+
+
+def start_perf(server, path):
+    """perf record on the readers, as soon as there is one."""
+    until = time.monotonic() + 10
+    pids = []
+    while not pids:
+        if time.monotonic() > until:
+            raise Failure("no reader has started")
+        pids = server.readers()
+    return subprocess.Popen(["perf", "record", "-q", "-g", "-F", "999", "-o", path, "-p", ",".join(map(str, pids))],
+                            stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def run_job(server, kafka, name, number, options, profile=None):
+    """Run a job once over its whole topic; what it cost, as a dictionary."""
+    job = JOBS[name]
+    shape = topic_shape(job["topic"], options.events)
+    stream = f"bench_stream_{number}"
+    queries = query_names(number, job)
+    server.create_stream(stream, job["topic"], "5 seconds", job.get("staging", "0"))
+    server.sql("CHECKPOINT")
+    cpu, wal, wall = server.cpu(), server.wal(), time.monotonic()
+    server.create_queries(stream, {query: job["query"] for query in queries})
+    recorder = start_perf(server, profile) if profile else None
+    server.wait(queries)
+    wall = time.monotonic() - wall
+    cpu = server.cpu() - cpu
+    if recorder:
+        if recorder.poll() is not None:
+            say("perf recorded nothing: is kernel.perf_event_paranoid above 2?")
+        else:
+            recorder.send_signal(signal.SIGINT)
+            recorder.wait()
+    wal = server.wal() - wal
+    readers = [memory(pid) for pid in server.readers()]
+    peak, private, shared = (sum(column) for column in zip(*readers)) if readers else (0, 0, 0)
+    rows = sum(int(server.sql(f"SELECT count(*) FROM {query}")) for query in queries)
+    result = dict(cpu_ns_per_event=cpu * 1e9 / shape["events"], wall_s=wall, events=shape["events"], rows=rows,
+                  wal_bytes=wal, wal_bytes_per_event=wal / shape["events"], rss_mb=peak / 1024,
+                  private_mb=private / 1024, shared_mb=shared / 1024)
+
+    # Not a part of the cost, but a wrong answer is no measurement.
+    factor = job.get("factor", 1)
+    for query in queries if factor else []:
+        counted = int(server.sql(f"SELECT coalesce(sum(orders), 0) FROM {query}_live"))
+        if counted != shape["events"] * factor:
+            raise Failure(f"job {name} counted {counted} orders instead of {shape['events'] * factor}")
+    for after in job.get("after", []):
+        result.update(AFTER[after](server, kafka, job, shape, stream, queries[0]))
+    server.drop(stream, queries)
+    return result
+
+
+# ---- what is measured at the end of a job ----
+
+def after_copy(server, kafka, job, shape, stream, query):
+    """CPU of a COPY of the query's result rows, in their order, into an equal table."""
+    file = f"{server.data}/bench_rows"
+    rows = int(server.sql(f"SELECT count(*) FROM {query}"))
+    server.sql(f"CREATE TABLE bench_copy (LIKE {query} INCLUDING ALL); COPY {query} TO {literal(file)} (FORMAT binary)")
+    server.sql("CHECKPOINT")
+    cpu = server.cpu()
+    server.sql(f"COPY bench_copy FROM {literal(file)} (FORMAT binary)")
+    cpu = server.cpu() - cpu
+    server.sql("DROP TABLE bench_copy")
+    os.unlink(file)
+    return dict(copy_ns_per_row=cpu * 1e9 / max(rows, 1))
+
+
+def after_live(server, kafka, job, shape, stream, query):
+    """Milliseconds inside the server of a SELECT of all that is open; the fifth of many."""
+    text = f"EXPLAIN (ANALYZE, TIMING OFF, SUMMARY ON) SELECT * FROM {query}_live"
+    times = []
+    for _ in range(5):
+        plan = server.sql(text)
+        times.append(float(re.search(r"Execution Time: ([0-9.]+) ms", plan).group(1)))
+    groups = int(server.sql(f"SELECT count(*) FROM {query}_live"))
+    return dict(live_ms=statistics.median(times), open_groups=groups)
+
+
+def after_restart(server, kafka, job, shape, stream, query):
+    """
+    Seconds from the command to start the server until a worker has consumed a
+    record that came meanwhile.
+    """
+    result = dict(open_groups=int(server.sql(f"SELECT count(*) FROM {query}_live")),
+                  state_mb=state_memory(server))
+    server.control("stop", "-m", "fast")
+    run(*kafka.orders(job["topic"], "--count", "100", "--first", str(shape["events"]), "--rate", "1000",
+                      "--users", str(shape["users"]), "--start", "2025-01-01T00:00:10Z"))
+    start = time.monotonic()
+    server.control("start")
+    ready = time.monotonic()
+    while int(server.sql("SELECT coalesce(max(records), 0) FROM stream_engine.stat_workers")) == 0:
+        if time.monotonic() - start > RECORD_WAIT_S:
+            raise Failure("no record was consumed after the restart")
+    result.update(restart_s=time.monotonic() - start, start_s=ready - start)
+    server.wait([query])
+    counted = int(server.sql(f"SELECT coalesce(sum(orders), 0) FROM {query}_live"))
+    if counted != shape["events"] + 100:
+        raise Failure(f"after the restart {counted} orders were counted instead of {shape['events'] + 100}")
+    # The topic is as it was for nobody any more.
+    kafka.delete(job["topic"])
+    return result
+
+
+def state_memory(server):
+    """Megabytes of the run cache in shared memory that are in use."""
+    known = server.sql("SELECT attname FROM pg_attribute WHERE attrelid = to_regclass('stream_engine.stat_state')"
+                       " AND attname = 'bytes_used'")
+    return float(server.sql("SELECT coalesce(sum(bytes_used), 0) / 1048576.0 FROM stream_engine.stat_state")) if known else 0.0
+
+
+AFTER = dict(copy=after_copy, live=after_live, restart=after_restart)
+
+
+# ---- rounds ----
+
+def measure_topic(topic, jobs, rounds, servers, kafka, options):
+    """
+    Rounds of R, job, R, job, ..., R over a topic, each job on each build.
+    Returns the R's, and by build and job the list of results, each with "ratio",
+    its CPU to the mean of the R before and the R after it.
+    """
+    shape = topic_shape(topic, options.events)
+    results = {server.name: {job: [] for job in jobs} for server in servers}
+    raw = []
+    number = 0
+
+    def consume():
+        kafka.fill(topic, shape)
+        raw.append(kafka.consume(topic, options.property))
+        if raw[-1]["messages"] != shape["events"]:
+            raise Failure(f"topic {topic} holds {raw[-1]['messages']} of {shape['events']} records")
+
+    consume()
+    for turn in range(rounds):
+        for job in jobs:
+            # The builds take turns in being the first.
+            for server in servers if turn % 2 == 0 else reversed(servers):
+                kafka.fill(topic, shape)
+                result = run_job(server, kafka, job, number, options)
+                number += 1
+                consume()
+                result["r_ns"] = (raw[-2]["cpu_ns_per_message"] + raw[-1]["cpu_ns_per_message"]) / 2
+                result["ratio"] = result["cpu_ns_per_event"] / result["r_ns"]
+                results[server.name][job].append(result)
+                say(f"{topic}: round {turn + 1} of {rounds}: {job}"
+                    f"{' on ' + server.name if len(servers) > 1 else ''}: R {result['r_ns']:.0f} ns,"
+                    f" job {result['cpu_ns_per_event']:.0f} ns, ratio {result['ratio']:.2f}")
+    return [r["cpu_ns_per_message"] for r in raw], results
+
+
+def kind_ratio(variant, job):
+    return [result["ratio"] for result in job]
+
+
+def kind_twin(variant, job, twin):
+    return [a["cpu_ns_per_event"] / b["cpu_ns_per_event"] for a, b in zip(job, twin)]
+
+
+def kind_further(variant, many, one):
+    copies = JOBS[variant["jobs"][0]]["copies"]
+    return [(a["ratio"] - b["ratio"]) / (copies - 1) for a, b in zip(many, one)]
+
+
+def kind_rows(variant, job, no_rows):
+    """CPU of the job beyond that of a job that finds the same rows and emits none."""
+    return [(a["cpu_ns_per_event"] - b["cpu_ns_per_event"]) * a["events"] / max(a["rows"], 1) / a["copy_ns_per_row"]
+            for a, b in zip(job, no_rows)]
+
+
+def kind_field(variant, job):
+    return [result[variant["field"]] for result in job]
+
+
+def kind_group_memory(variant, job, base):
+    """Private memory beyond that of a worker with 8 groups, and what the run cache holds."""
+    return [(max(0, a["private_mb"] - b["private_mb"]) + a["state_mb"]) * 1048576 / a["open_groups"]
+            for a, b in zip(job, base)]
+
+
+KINDS = dict(ratio=kind_ratio, twin=kind_twin, further=kind_further, rows=kind_rows, field=kind_field,
+             group_memory=kind_group_memory)
+
+
+def measure_jobs(names, servers, kafka, options):
+    """All variants that are made of jobs: by build, their results."""
+    topics = {}
+    for name in names:
+        variant = VARIANTS[name]
+        for job in variant.get("jobs", []):
+            # A topic is measured in as many rounds as the most demanding variant over it wants.
+            entry = topics.setdefault(JOBS[job]["topic"], dict(jobs=[], rounds=0))
+            if job not in entry["jobs"]:
+                entry["jobs"].append(job)
+            entry["rounds"] = max(entry["rounds"], min(options.rounds, variant.get("rounds", options.rounds)))
+    runs = {server.name: {} for server in servers}
+    found = {server.name: {} for server in servers}
+    r_ns = {}
+    noise = {}
+    for topic, entry in topics.items():
+        noise[topic] = Noise()
+        r_ns[topic], results = measure_topic(topic, entry["jobs"], entry["rounds"], servers, kafka, options)
+        noise[topic] = noise[topic].steal()
+        for server in servers:
+            runs[server.name].update(results[server.name])
+    for name in names:
+        variant = VARIANTS[name]
+        if variant["kind"] == "latency":
+            continue
+        topic = JOBS[variant["jobs"][0]]["topic"]
+        for server in servers:
+            jobs = [runs[server.name][job] for job in variant["jobs"]]
+            found[server.name][name] = dict(
+                kind=variant["kind"], title=variant["title"], unit=variant["unit"], must=variant["must"],
+                aim=variant["aim"], rounds=len(jobs[0]), rounds_wanted=variant.get("rounds"),
+                steal_percent=noise[topic], r_ns=summary(r_ns[topic]), values=KINDS[variant["kind"]](variant, *jobs),
+                jobs=dict(zip(variant["jobs"], jobs)))
+            found[server.name][name]["value"] = summary(found[server.name][name]["values"])
+    return found
+
+
+def profile_job(name, server, kafka, options, path):
+    """One run of a job under perf record."""
+    kafka.fill(JOBS[name]["topic"], topic_shape(JOBS[name]["topic"], options.events))
+    return run_job(server, kafka, name, 0, options, profile=path)
+
+
+# ---- latency ----
+
+class LatencyStream:
+    """A stream and a query over a topic of its own that is being written."""
+
+    def __init__(self, name, server, kafka):
+        self.server, self.kafka = server, kafka
+        self.topic = f"bench_{name}"
+        self.stream, self.query = f"{self.topic}_stream", f"{self.topic}_query"
+        if self.topic in kafka.topics():
+            kafka.delete(self.topic)
+        kafka.create(self.topic)
+        server.create_stream(self.stream, self.topic, "0 seconds", "0")
+        server.create_queries(self.stream, {self.query: f"SELECT category, {AGGREGATES} FROM %s"
+                                            " GROUP BY tumble(event_time, '1 second'), category"})
+
+    def produce(self, *options):
+        return subprocess.Popen(self.kafka.orders(self.topic, "--partition-by", "round", *options),
+                                stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    def drop(self):
+        self.server.drop(self.stream, [self.query])
+        self.kafka.delete(self.topic)
+
+
+def maximal_rate(server, kafka, seconds):
+    """
+    Records a second that the job takes, with the producer as fast as it can be on
+    the same machine: the records of the middle of the run.
+    """
+    stream = LatencyStream("maximum", server, kafka)
+    producer = stream.produce("--pace", "10000000", "--count", str(100_000_000))
+    consumed = "SELECT coalesce(max(records), 0) FROM stream_engine.stat_workers"
+    try:
+        until = time.monotonic() + RECORD_WAIT_S
+        while int(server.sql(consumed)) == 0:
+            if time.monotonic() > until:
+                raise Failure("no record was consumed")
+        time.sleep(1)
+        start, first = time.monotonic(), int(server.sql(consumed))
+        time.sleep(seconds)
+        rate = (int(server.sql(consumed)) - first) / (time.monotonic() - start)
+    finally:
+        producer.kill()
+        producer.wait()
+    stream.drop()
+    return rate
+
+
+def measure_latency(name, server, kafka, options):
+    variant = VARIANTS[name]
+    windows = options.windows
+    rate = variant["rate"] or int(maximal_rate(server, kafka, 5) / 2)
+    stream = LatencyStream(name, server, kafka)
+    noise = Noise()
+    producer = stream.produce("--pace", str(rate), "--count", str(rate * (windows + 120)))
+    try:
+        cpu, wall = server.cpu(), time.monotonic()
+        out = run(options.latency, server.conninfo(), stream.query, str(windows), "1000", timeout=windows + 300)
+        cpu, wall = server.cpu() - cpu, time.monotonic() - wall
+        produced = sum(process_ticks(producer.pid)[:2]) / TICK / wall
+    finally:
+        producer.kill()
+        producer.wait()
+    values = [int(line.split()[1]) / 1000 for line in out.splitlines() if line != "ready"]
+    stream.drop()
+    return dict(kind="latency", title=variant["title"], unit="ms", windows=len(values), rate=rate,
+                steal_percent=noise.steal(), must=variant["must"], aim=variant["aim"],
+                p50_ms=percentile(values, 0.5), p99_ms=percentile(values, 0.99), max_ms=max(values),
+                server_cpu_percent=100 * cpu / wall, producer_cpu_percent=100 * produced,
+                load_average=os.getloadavg()[0], latencies_ms=values)
