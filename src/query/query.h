@@ -55,7 +55,7 @@ typedef struct SeQueryPlan
 	Oid			stream;			/* the foreign table */
 	SeWindowSpec window;
 	AttrNumber	time_column;	/* the stream's event time, as the window names it */
-	AttrNumber	zone_column;	/* each row's own time zone (tumble), or 0 */
+	AttrNumber	zone_column;	/* each row's own time zone, or 0 */
 	int			nkeys;
 	SeKeyColumn *keys;
 	int			naggs;

@@ -253,7 +253,7 @@ column_argument(Node *arg, SeWindowKind kind)
 {
 	Var		   *var = (Var *) strip_relabels(arg);
 
-	if (kind != SE_WINDOW_TUMBLE || !IsA(var, Var) || var->varattno <= 0 || var->varlevelsup > 0)
+	if (kind == SE_WINDOW_SESSION || !IsA(var, Var) || var->varattno <= 0 || var->varlevelsup > 0)
 		return 0;
 	return se_rep_of_type(var->vartype) == SE_REP_TEXT ? var->varattno : 0;
 }
@@ -261,7 +261,7 @@ column_argument(Node *arg, SeWindowKind kind)
 /*
  * Read the arguments of a window function into *spec and compile that.  Memory
  * of the spec is palloc'd in CurrentMemoryContext.  *zone_column is set when the rows
- * of a tumbling window have time zones of their own.  Errors have the position of
+ * have time zones of their own.  Errors have the position of
  * the argument, or that of the function where it is left out.
  */
 void
@@ -315,6 +315,7 @@ se_window_clause(FuncExpr *window, SeWindowKind kind, Oid stream, AttrNumber eve
 	if (pstate != NULL)
 		setup_parser_errposition_callback(&callback, pstate, window->location);
 	se_window_spec_init(spec, se_max_slices);
+	spec->by_window = *zone_column != 0 && kind != SE_WINDOW_TUMBLE;
 	if (pstate != NULL)
 		cancel_parser_errposition_callback(&callback);
 }

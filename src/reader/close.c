@@ -194,9 +194,9 @@ se_slices_windows(const ReaderQuery *query, OpenSlice **slices, int nslices, SeS
 	return windows;
 }
 
-/* In several time zones a tumbling window may lie within another one. */
+/* In several time zones a window may lie within another one. */
 static inline bool
-is_slice_of_tumble(const OpenSlice *slice, const SeWindowBounds *window)
+is_its_slice(const OpenSlice *slice, const SeWindowBounds *window)
 {
 	return slice->start == window->start && slice->end == window->end;
 }
@@ -221,7 +221,7 @@ se_window_members(const ReaderQuery *query, const SeWindowBounds *window, OpenSl
 	}
 	for (int i = low; i < nslices && slices[i]->start < window->end; i++)
 		if (slices[i]->end <= window->end &&
-			(query->plan->window.kind != SE_WINDOW_TUMBLE || is_slice_of_tumble(slices[i], window)))
+			(!se_window_is_slice(&query->plan->window) || is_its_slice(slices[i], window)))
 			members[n++] = slices[i];
 	return n;
 }

@@ -319,7 +319,7 @@ next_window(OpenScan *scan)
 	for (int i = window->first;
 		 i < window->last && scan->plan->window.kind != SE_WINDOW_GLOBAL; i++)
 		if (scan->slices[i].end <= window->bounds.end &&
-			(scan->plan->window.kind != SE_WINDOW_TUMBLE ||
+			(!se_window_is_slice(&scan->plan->window) ||
 			 (scan->slices[i].start == window->bounds.start &&
 			  scan->slices[i].end == window->bounds.end)))
 			se_state_log_read(log, scan->def->id, scan->slices[i].start, scan->slices[i].end, 0,

@@ -25,6 +25,7 @@
 #include "global.h"
 #include "key_size.h"
 #include "reader.h"
+#include "row_zone.h"
 #include "session.h"
 
 #define MAX_LATE_WINDOWS 64		/* of one record, shown in late_event */
@@ -443,29 +444,6 @@ forget_empty_slice(ReaderQuery *query, OpenSlice *slice)
 	return true;
 }
 
-/* The row's own time zone, NULL for that of the query; false if there is no such zone. */
-static bool
-zone_of_row(const ReaderQuery *query, const SeBatch *batch, int row, const pg_tz **zone)
-{
-	const SeVector *zones;
-	const SeSlice *name;
-	char		text[TZ_STRLEN_MAX + 1];
-
-	*zone = NULL;
-	if (query->plan->zone_column == 0)
-		return true;
-	zones = &batch->columns[query->plan->zone_column - 1];
-	if (zones->null[row])
-		return true;
-	name = &zones->v.text[row];
-	if (name->len > TZ_STRLEN_MAX)
-		return false;
-	memcpy(text, name->data, name->len);
-	text[name->len] = '\0';
-	*zone = se_window_zone(text);
-	return *zone != NULL;
-}
-
 /*
  * Find the slices of rows[0..n-1]; late rows and those before the first
  * complete window drop out.  Fills row_slice by position, and touched; returns
@@ -488,18 +466,12 @@ assign_slices(Reader *reader, ReaderQuery *query, const SeBatch *batch, const Se
 
 		if (slice == NULL || t < slice->start || t >= slice->end || query->plan->zone_column != 0)
 		{
-			const pg_tz *zone = NULL;
+			const pg_tz *zone;
 			TimestampTz start;
 			TimestampTz end;
 
-			if (!zone_of_row(query, batch, row, &zone))
-			{
-				query->counters[records[row].partition].failed++;
-				query->counters[records[row].partition].dirty = true;
-				se_pending_failed(reader->pending, query->def->id, &records[row],
-								  "the time zone is not recognized");
+			if (!se_zone_of_row(reader, query, batch, &records[row], row, &zone))
 				continue;
-			}
 			if (!se_window_slice(&query->plan->window, t, zone, &start, &end))
 			{
 				/* beyond the calendar: no window can hold it */
@@ -579,7 +551,47 @@ update_slice(ReaderQuery *query, const SeBatch *batch, OpenSlice *slice, const i
 						   &batch->columns[query->plan->time_column - 1], rows, n, groups);
 }
 
-static bool key_is_too_long(Reader *reader, ReaderQuery *query, const SeRecord *record, int row);
+/*
+ * Add row rows[i] to the groups of slices[i], for i below n <= SE_BATCH_MAX.  The rows of
+ * a slice stay in their order.
+ */
+void
+se_add_to_slices(ReaderQuery *query, const SeBatch *batch, const int *rows,
+				 OpenSlice *const *slices, int n)
+{
+	int			ntouched = 0;
+	int			at = 0;
+
+	for (int i = 0; i < n; i++)
+		if (slices[i]->batch_rows++ == 0)
+			touched[ntouched++] = slices[i];
+	for (int i = 0; i < ntouched; i++)
+	{
+		touched[i]->batch_start = at;
+		at += touched[i]->batch_rows;
+		touched[i]->batch_rows = 0;
+	}
+	for (int i = 0; i < n; i++)
+		slice_rows[slices[i]->batch_start + slices[i]->batch_rows++] = rows[i];
+	for (int i = 0; i < ntouched; i++)
+	{
+		update_slice(query, batch, touched[i], slice_rows + touched[i]->batch_start,
+					 touched[i]->batch_rows);
+		touched[i]->batch_rows = 0;
+	}
+}
+
+/* A key that the result table's index cannot hold: the record fails, for this query. */
+bool
+se_key_fails(Reader *reader, ReaderQuery *query, const SeRecord *record, int row)
+{
+	if (se_key_fits(query->plan, se_eval_keys(query->eval), row))
+		return false;
+	query->counters[record->partition].failed++;
+	se_pending_failed(reader->pending, query->def->id, record,
+					  "the group key is too long for the index of the result table");
+	return true;
+}
 
 /*
  * Add rows[0..n-1], whose keys and arguments have been evaluated, to the
@@ -591,9 +603,7 @@ se_add_rows(Reader *reader, ReaderQuery *query, const SeBatch *batch, const SeRe
 {
 	const int64 *event_time = batch->columns[query->plan->time_column - 1].v.i64;
 	OpenSlice  *slice = query->last_slice;
-	int			ntouched = 0;
 	int			kept = 0;
-	int			at = 0;
 
 	for (int i = 0; i < n; i++)
 	{
@@ -614,29 +624,14 @@ se_add_rows(Reader *reader, ReaderQuery *query, const SeBatch *batch, const SeRe
 				se_session_place(query, &start, &end);
 			slice = se_slice_get(query, start, end);
 		}
-		if (query->long_keys && key_is_too_long(reader, query, &records[row], row))
+		if (query->long_keys && se_key_fails(reader, query, &records[row], row))
 			continue;
 		counters->counted++;
-		if (slice->batch_rows++ == 0)
-			touched[ntouched++] = slice;
 		row_slice[kept] = slice;
 		added_rows[kept++] = row;
 	}
 	query->last_slice = slice;
-	for (int i = 0; i < ntouched; i++)
-	{
-		touched[i]->batch_start = at;
-		at += touched[i]->batch_rows;
-		touched[i]->batch_rows = 0;
-	}
-	for (int i = 0; i < kept; i++)
-		slice_rows[row_slice[i]->batch_start + row_slice[i]->batch_rows++] = added_rows[i];
-	for (int i = 0; i < ntouched; i++)
-	{
-		update_slice(query, batch, touched[i], slice_rows + touched[i]->batch_start,
-					 touched[i]->batch_rows);
-		touched[i]->batch_rows = 0;
-	}
+	se_add_to_slices(query, batch, added_rows, row_slice, kept);
 }
 
 static void
@@ -655,18 +650,6 @@ set_complete_from(Reader *reader, ReaderQuery *query)
 	}
 }
 
-/* A key that the result table's index cannot hold: the record fails, for this query. */
-static bool
-key_is_too_long(Reader *reader, ReaderQuery *query, const SeRecord *record, int row)
-{
-	if (se_key_fits(query->plan, se_eval_keys(query->eval), row))
-		return false;
-	query->counters[record->partition].failed++;
-	se_pending_failed(reader->pending, query->def->id, record,
-					  "the group key is too long for the index of the result table");
-	return true;
-}
-
 /* Take back rows that were assigned to slices and have such a key. */
 static int
 drop_long_keys(Reader *reader, ReaderQuery *query, const SeRecord *records, int *rows, int n)
@@ -677,7 +660,7 @@ drop_long_keys(Reader *reader, ReaderQuery *query, const SeRecord *records, int 
 	{
 		const SeRecord *record = &records[rows[i]];
 
-		if (key_is_too_long(reader, query, record, rows[i]))
+		if (se_key_fails(reader, query, record, rows[i]))
 		{
 			query->counters[record->partition].counted--;
 			row_slice[i]->batch_rows--;
@@ -742,6 +725,13 @@ process_query(Reader *reader, ReaderQuery *query, SeBatch *batch, const SeRecord
 		}
 		else
 			count_filtered(query, records, good_rows, ngood, query_rows, n);
+		se_user_end(&scope);
+		se_blame.query = NULL;
+		return stop;
+	}
+	if (query->plan->window.by_window)
+	{
+		se_zoned_process(reader, query, batch, records, query_rows, n, row_watermark);
 		se_user_end(&scope);
 		se_blame.query = NULL;
 		return stop;

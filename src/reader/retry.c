@@ -160,6 +160,7 @@ typedef struct RetryBatch
 	int			n;
 	SeRecord	records[SE_BATCH_MAX];
 	TimestampTz event_time[SE_BATCH_MAX];	/* as stored */
+	int			nwindows[SE_BATCH_MAX]; /* as stored, perhaps not all */
 } RetryBatch;
 
 static const char *
@@ -195,7 +196,8 @@ take_marked(const ReaderQuery *query, RetryBatch *batch, MemoryContext context)
 		   " FROM (SELECT partition, \"offset\" FROM stream_engine.late_event"
 		   "  WHERE query = $1 AND retry ORDER BY partition, \"offset\" LIMIT $2) m"
 		   " WHERE l.query = $1 AND l.partition = m.partition AND l.\"offset\" = m.\"offset\""
-		   " RETURNING l.partition, l.\"offset\", l.kafka_timestamp, l.key, l.payload, l.event_time",
+		   " RETURNING l.partition, l.\"offset\", l.kafka_timestamp, l.key, l.payload, l.event_time,"
+		   " pg_catalog.cardinality(l.windows)",
 		   2, types, values, NULL, SPI_OK_UPDATE_RETURNING);
 	batch->n = (int) SPI_processed;
 	for (int i = 0; i < batch->n; i++)
@@ -214,6 +216,7 @@ take_marked(const ReaderQuery *query, RetryBatch *batch, MemoryContext context)
 		record->key = copy_bytes(tuple, 4, context, &record->key_len);
 		record->payload = copy_bytes(tuple, 5, context, &record->payload_len);
 		batch->event_time[i] = DatumGetTimestampTz(SPI_getbinval(tuple, desc, 6, &isnull));
+		batch->nwindows[i] = DatumGetInt32(SPI_getbinval(tuple, desc, 7, &isnull));
 	}
 	se_catalog_end(&scope);
 }
@@ -244,6 +247,8 @@ delete_taken(const ReaderQuery *query, const RetryBatch *batch, const TimestampT
 static void
 uncount(ReaderQuery *query, const RetryBatch *batch, const TimestampTz *event_time)
 {
+	const SeWindowSpec *window = &query->plan->window;
+
 	for (int i = 0; i < batch->n; i++)
 	{
 		QueryCounters *counters = &query->counters[batch->records[i].partition];
@@ -251,11 +256,11 @@ uncount(ReaderQuery *query, const RetryBatch *batch, const TimestampTz *event_ti
 		TimestampTz end;
 
 		if (event_time[i] == DT_NOBEGIN ||
-			!se_window_slice(&query->plan->window, batch->event_time[i], NULL, &start, &end))
+			!se_window_slice(window, batch->event_time[i], NULL, &start, &end))
 			continue;
 		counters->late--;
-		counters->late_assignments -= se_window_of_slice(&query->plan->window, start, end, NULL,
-														 NULL, 0);
+		counters->late_assignments -= window->by_window ? batch->nwindows[i] :
+			se_window_of_slice(window, start, end, NULL, NULL, 0);
 		counters->dirty = true;
 	}
 }

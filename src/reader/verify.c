@@ -40,9 +40,11 @@ typedef struct VerifyInput
 	SeScanOverride override;
 	int64	   *gaps;			/* [range] offsets without a record */
 	int64		dropped;		/* late records without a position */
-	int			npartly;		/* records that some of their windows missed */
-	TimestampTz *partly_time;	/* their event times */
-	TimestampTz *partly_end;	/* and ends of the last windows that missed them */
+	/* records that some of their windows missed, once for each that is known */
+	int			npartly;
+	TimestampTz *partly_time;	/* event times */
+	SeWindowBounds *partly_window;
+	bool	   *partly_last;	/* it is the last one that missed the record */
 } VerifyInput;
 
 static uint64
@@ -168,16 +170,21 @@ find_input(VerifyInput *input, Oid relid)
 	input->override.nexcluded = (int) n;
 	input->override.excluded = excluded;
 
-	n = select_in_snapshot("SELECT l.event_time, pg_catalog.upper(l.windows[pg_catalog.cardinality(l.windows)])"
-						   " FROM stream_engine.late_event l WHERE l.query = $1 AND l.partly",
+	n = select_in_snapshot("SELECT l.event_time, pg_catalog.lower(w.bounds), pg_catalog.upper(w.bounds),"
+						   " (w.i = pg_catalog.cardinality(l.windows))::int FROM stream_engine.late_event l,"
+						   " ROWS FROM (pg_catalog.unnest(l.windows)) WITH ORDINALITY AS w(bounds, i)"
+						   " WHERE l.query = $1 AND l.partly",
 						   Int32GetDatum(id), INT4OID);
 	input->npartly = (int) n;
 	input->partly_time = MemoryContextAllocHuge(context, sizeof(TimestampTz) * Max(n, 1));
-	input->partly_end = MemoryContextAllocHuge(context, sizeof(TimestampTz) * Max(n, 1));
+	input->partly_window = MemoryContextAllocHuge(context, sizeof(SeWindowBounds) * Max(n, 1));
+	input->partly_last = MemoryContextAllocHuge(context, sizeof(bool) * Max(n, 1));
 	for (uint64 i = 0; i < n; i++)
 	{
 		input->partly_time[i] = int_value(i, 1);
-		input->partly_end[i] = int_value(i, 2);
+		input->partly_window[i].start = int_value(i, 2);
+		input->partly_window[i].end = int_value(i, 3);
+		input->partly_last[i] = int_value(i, 4) != 0;
 	}
 
 	(void) select_in_snapshot("SELECT COALESCE(sum(late_assignments), 0)::bigint FROM stream_engine.query_partition WHERE query = $1",
@@ -240,10 +247,14 @@ windows_left_out(const VerifyInput *input, const SeWindowSpec *spec, Datum *star
 		SeWindowBounds window;
 
 		CHECK_FOR_INTERRUPTS();
-		if (!se_window_slice(spec, input->partly_time[i], NULL, &slice.start, &slice.end))
+		/* in a zone of its own all of them are known, else some of many */
+		if (spec->by_window)
+			slice = input->partly_window[i];
+		else if (!input->partly_last[i] ||
+				 !se_window_slice(spec, input->partly_time[i], NULL, &slice.start, &slice.end))
 			continue;
 		se_window_iterate(&iterator, spec, slice.start, slice.end, NULL);
-		while (se_window_next(&iterator, &window) && window.end <= input->partly_end[i])
+		while (se_window_next(&iterator, &window) && window.end <= input->partly_window[i].end)
 		{
 			if (n == capacity)
 				windows = repalloc_huge(windows, sizeof(SeWindowBounds) * (capacity *= 2));

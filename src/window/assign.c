@@ -363,7 +363,8 @@ se_window_slice_in_zone(const SeWindowSpec *spec, TimestampTz t,
  *
  * The slice is one that se_window_slice() gave for the same spec and zone, or
  * one that starts as such a slice does and ends with one of its windows; the spec
- * must outlive the iterator, which holds no other resource.
+ * must outlive the iterator, which holds no other resource.  By window, the slice
+ * is its window.
  *
  * Sessions have no windows that could be told from a slice alone.  For them the
  * walk gives one interval: a session with a row in the slice and no later one
@@ -373,6 +374,19 @@ void
 se_window_iterate(SeWindowIterator *iterator, const SeWindowSpec *spec,
 				  TimestampTz slice_start, TimestampTz slice_end,
 				  const pg_tz *row_zone)
+{
+	se_window_iterate_row(iterator, spec, slice_start, slice_end, row_zone);
+	iterator->is_window = spec->by_window;
+}
+
+/*
+ * The same for the windows of a row, in its own time zone: by window too, the
+ * slice is the one that se_window_slice() gave for the row.
+ */
+void
+se_window_iterate_row(SeWindowIterator *iterator, const SeWindowSpec *spec,
+					  TimestampTz slice_start, TimestampTz slice_end,
+					  const pg_tz *row_zone)
 {
 	SeLattice  *lattice = &iterator->lattice;
 	SeLattice	period;
@@ -428,6 +442,12 @@ se_window_next(SeWindowIterator *iterator, SeWindowBounds *window)
 
 	if (iterator->remaining <= 0)
 		return false;
+	if (iterator->is_window)
+	{
+		iterator->remaining = 0;
+		*window = iterator->slice;
+		return true;
+	}
 
 	switch (spec->kind)
 	{

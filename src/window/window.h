@@ -18,6 +18,11 @@
  *					and end is decided by the rows
  *		global		one slice, without bounds
  *
+ *	  When rows have time zones of their own, the same interval may be a slice of
+ *	  different windows in different zones.  Then slices are whole windows
+ *	  ("by_window"): a row belongs to as many slices as it has windows, and what
+ *	  is read from a slice's bounds alone needs no zone.
+ *
  *	  Times are microseconds as in TimestampTz.  How bounds are found in time
  *	  zones is told in calendar.c.
  *
@@ -95,6 +100,7 @@ typedef struct SeWindowSpec
 	bool		has_origin;
 	TimestampTz origin;
 	const char *zone_name;		/* NULL = UTC */
+	bool		by_window;		/* slices are whole windows; see above */
 
 	/* set by se_window_spec_init() */
 	const pg_tz *zone;			/* NULL = UTC */
@@ -119,6 +125,7 @@ typedef struct SeWindowIterator
 {
 	const SeWindowSpec *spec;
 	SeLattice	lattice;
+	bool		is_window;		/* the slice is the only window */
 	SeWindowBounds slice;
 	SeWindowBounds last;		/* what was returned last */
 	SeWindowBounds period;		/* cumulate */
@@ -137,6 +144,11 @@ extern void se_window_iterate(SeWindowIterator *iterator,
 							  const SeWindowSpec *spec,
 							  TimestampTz slice_start, TimestampTz slice_end,
 							  const pg_tz *row_zone);
+extern void se_window_iterate_row(SeWindowIterator *iterator,
+								  const SeWindowSpec *spec,
+								  TimestampTz slice_start,
+								  TimestampTz slice_end,
+								  const pg_tz *row_zone);
 extern bool se_window_next(SeWindowIterator *iterator, SeWindowBounds *window);
 extern int	se_window_of_slice(const SeWindowSpec *spec,
 							   TimestampTz slice_start, TimestampTz slice_end,
@@ -166,6 +178,13 @@ extern TimestampTz se_lattice_floor(const SeLattice *lattice, TimestampTz t,
 extern TimestampTz se_lattice_at(const SeLattice *lattice, int64 index,
 								 int64 rest);
 extern TimestampTz se_lattice_after(const SeLattice *lattice, TimestampTz t);
+
+/* Whether each window is one slice, with its bounds. */
+static inline bool
+se_window_is_slice(const SeWindowSpec *spec)
+{
+	return spec->kind == SE_WINDOW_TUMBLE || spec->by_window;
+}
 
 /*
  * The slice [*start, *end) that holds the instant t.
