@@ -119,6 +119,7 @@ def after_restart(server, kafka, job, shape, stream, query):
             raise Failure("no record was consumed after the restart")
     result.update(restart_s=time.monotonic() - start, start_s=ready - start)
     server.wait([query])
+    result["committed_s"] = time.monotonic() - start
     counted = int(server.sql(f"SELECT coalesce(sum(orders), 0) FROM {query}_live"))
     if counted != shape["events"] + 100:
         raise Failure(f"after the restart {counted} orders were counted instead of {shape['events'] + 100}")

@@ -4,6 +4,7 @@
 #
 import json
 import os
+import subprocess
 
 from machine import TICK, Failure, children, process_ticks, run, say
 
@@ -36,7 +37,7 @@ class Server:
 
     def control(self, *arguments):
         # A server that pg_ctl starts keeps its output: a file, since a pipe would never end.
-        with open(f"{self.data}.ctl", "w") as output:
+        with open(f"{self.data}/pg_ctl.out", "w") as output:
             run_to(output, f"{self.bindir}/pg_ctl", "-D", self.data, "-l", f"{self.data}.log", "-w", "-t", "120",
                    *arguments)
 
@@ -87,7 +88,6 @@ class Server:
 
 
 def run_to(output, *command):
-    import subprocess
     done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
     if done.returncode != 0:
         raise Failure(f"{os.path.basename(command[0])} failed: see {output.name}")
