@@ -329,8 +329,16 @@ comparison(const VerifyInput *input, const SeQueryPlan *plan)
 					 quoted_name(input->query->batch_view),
 					 columns.data, input->query->name, keys.data);
 	for (int i = 0; i < plan->output_desc->natts; i++)
-		append_difference(&sql, NameStr(TupleDescAttr(plan->output_desc, i)->attname),
-						  TupleDescAttr(plan->output_desc, i)->atttypid);
+	{
+		bool		is_key = false;
+
+		/* keys are equal by now, though 'a' and 'A' of some collation differ in JSON */
+		for (int k = 0; k < plan->nkeys && !is_key; k++)
+			is_key = plan->keys[k].output == i + 1;
+		if (!is_key)
+			append_difference(&sql, NameStr(TupleDescAttr(plan->output_desc, i)->attname),
+							  TupleDescAttr(plan->output_desc, i)->atttypid);
+	}
 	appendStringInfoString(&sql, " ORDER BY 1, 2");
 	return sql.data;
 }

@@ -305,7 +305,8 @@ se_kernel_result(const SeAggDef *agg, const SeStateDef *state, const SeGroup *gr
 			return Float4GetDatum((float4) *(const double *) value);
 		case STATE_SUM_FLOAT8:
 			if (averaged)
-				return Float8GetDatum(*(const double *) value / *state_count(state, group));
+				/* the server adds to 0, which makes 0 of -0 */
+				return Float8GetDatum((0.0 + *(const double *) value) / *state_count(state, group));
 			return Float8GetDatum(*(const double *) value);
 		case STATE_MIN_FLOAT:
 		case STATE_MAX_FLOAT:
