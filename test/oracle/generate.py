@@ -11,17 +11,22 @@ import random
 from decimal import Decimal
 
 import calendars
+import features
 from calendars import DAY, HOUR, MINUTE, SECOND
 from simulator import BAD, FUTURE, GOOD, TOMBSTONE, Record
 
-KINDS = ("tumble", "hop", "cumulate", "session", "global", "lateness", "changes")
+KINDS = ("tumble", "hop", "cumulate", "session", "global", "lateness", "changes",
+         "triggers", "watermarks", "replays", "zones", "session_late", "session_changes")
 
 # What a workload may contain besides, if it is asked for.
 EXTRAS = ("longkeys", "starts")
 
 # Kinds of windows that a kind of workload draws from.
 WINDOWS = {"tumble": ("tumble",), "hop": ("hop",), "cumulate": ("cumulate",), "session": ("session",),
-           "global": ("global",), "lateness": ("tumble", "hop", "cumulate"), "changes": ("tumble", "hop", "cumulate")}
+           "global": ("global",), "lateness": ("tumble", "hop", "cumulate"), "changes": ("tumble", "hop", "cumulate"),
+           "triggers": ("global",), "watermarks": ("tumble", "hop", "cumulate", "session"),
+           "replays": ("tumble", "hop", "cumulate"), "zones": ("tumble",), "session_late": ("session",),
+           "session_changes": ("session",)}
 
 # (size, every or step or None, time zones may be used)
 SIZES = {
@@ -84,12 +89,36 @@ ARGUMENTS = {"count": ("v", "x", "k", "f"), "sum": ("v", "x", "b", "f"), "avg": 
 class Query:
     """A query's SQL, and what the simulator wants to know of it."""
 
+    def __init__(self, name):
+        self.name = name
+        self.gap = self.windows = self.origin = self.zone = self.trigger_count = self.trigger_interval = None
+        self.having_sql = self.having = self.state_ttl = None
+        self.row_windows = None  # by time zone, if each row has its own
+        self.lateness = self.horizon = 0
+        self.late = "store"
+        self.emit = "final"
+        self.started = set()  # partitions that it does not read from their beginning
+        self.options = {}
+
+    @property
+    def changes(self):
+        return self.emit == "changes"
+
+    def windows_of(self, record):
+        if self.row_windows is None:
+            return self.windows.windows_of(record.time)
+        windows = self.row_windows.get(record.values["z"])
+        return None if windows is None else windows.windows_of(record.time)
+
 
 class Workload:
     """
     partitions, delay, idle_timeout (microseconds), on_error, time_format, queries,
-    records (by partition), steps: a list of tuples that begin with
-    create N | insert rows | wait | terminate | kill | idle | check | pause | resume
+    records (by partition), payloads (by partition and offset), stamps (Kafka's times,
+    by partition and offset), kafka_time (they are the event time), idle_close, growing
+    (partitions are added), row_zones, unknown_zones, steps: a list of tuples that begin with
+    create N | insert rows | wait | terminate | kill | idle | check | pause | resume |
+    pause_query N | resume_query N | advance TIME | idle_closed | retry_late N MODULUS | mend | settle
     """
 
 
@@ -98,8 +127,7 @@ def literal(micros):
 
 
 def make_query(rng, kind, name, base, scale, starts):
-    query = Query()
-    query.name = name
+    query = Query(name)
     query.kind = rng.choice(WINDOWS[kind])
     choices = SIZES[query.kind]
     if query.kind not in ("global",):
@@ -107,10 +135,7 @@ def make_query(rng, kind, name, base, scale, starts):
         choices = near or choices
     size, every = rng.choice(choices)
     query.size, query.every = size, every
-    query.gap = query.windows = query.origin = query.zone = query.trigger_count = None
-    query.lateness = 0
-    query.late = "store"
-    options = {}
+    options = query.options
     arguments = ""
     if query.kind in ("tumble", "hop", "cumulate"):
         if rng.random() < 0.25:
@@ -160,11 +185,10 @@ def make_query(rng, kind, name, base, scale, starts):
 
     if rng.random() < 0.2:
         query.late = options["late"] = "drop"
-    if kind == "lateness":
+    if kind in ("lateness", "session_late"):
         query.lateness = rng.choice((0, SECOND, 20 * SECOND, HOUR, int(scale / 5), int(scale)))
         options["allowed_lateness"] = f"{query.lateness} microseconds"
-    query.emit = "final"
-    if kind == "changes":
+    if kind in ("changes", "session_changes"):
         query.emit = options["emit"] = "changes"
         options["emit_interval"] = rng.choice(("10 ms", "50 ms", "1 s"))
     # where it starts: a part of what is in the topic when it is created; None is at the earliest record
@@ -172,7 +196,6 @@ def make_query(rng, kind, name, base, scale, starts):
     query.emit_partial = query.start is not None and rng.random() < 0.3
     if query.emit_partial:
         options["emit_partial"] = "true"
-    query.options = options
     return query
 
 
@@ -263,22 +286,29 @@ def make_bad(rng, time, values, time_format):
         ('{"ts": %s} trailing' % ts).encode()))
 
 
-def make_partition(rng, partition, times, workload, shape, rates):
-    """Records of a partition and their bytes."""
+def make_partition(rng, more, partition, times, workload, shape, rates):
+    """Records of a partition, their bytes and Kafka's times."""
     records, payloads = [], {}
+    stamps = workload.stamps
     offset = rng.choice((0, 0, 0, 100, 1 << 40))
     for time in times:
         if rng.random() < 0.02:
             offset += rng.randint(1, 5)  # compacted away
         values = make_values(rng, shape)
+        stamps[partition, offset] = time
+        if workload.row_zones:
+            values["z"] = features.zone_of_row(workload, more)
         chance = rng.random()
         if chance < rates["bad"]:
             record, payload = Record(partition, offset, BAD), make_bad(rng, time, values, workload.time_format)
+            if workload.kafka_time and payload in features.BY_TIME:
+                stamps[partition, offset] = None
         elif chance < rates["bad"] + rates["tombstone"]:
             record, payload = Record(partition, offset, TOMBSTONE), None
         elif chance < rates["bad"] + rates["tombstone"] + rates["future"]:
             future = calendars.since_epoch(calendars.datetime.datetime(2999, 1, 1)) + time % DAY
             record = Record(partition, offset, FUTURE, future, values)
+            stamps[partition, offset] = future
             payload = payload_of(rng, future, values, workload.time_format)
         else:
             record = Record(partition, offset, GOOD, time, values)
@@ -294,7 +324,7 @@ def make_partition(rng, partition, times, workload, shape, rates):
 # ---------------------------------------------------------------------------
 
 def make(seed, kind, kills=False, extras=()):
-    rng = random.Random(f"{kind} {seed}")
+    rng, more = random.Random(f"{kind} {seed}"), random.Random(f"{kind} {seed} more")
     workload = Workload()
     workload.seed, workload.kind = seed, kind
     workload.partitions = 1 if rng.random() < 0.4 else rng.randint(2, 5)
@@ -306,14 +336,18 @@ def make(seed, kind, kills=False, extras=()):
     base += rng.choice((0, rng.randrange(HOUR)))
     workload.delay = rng.choice((0, 0, 1, SECOND, 10 * SECOND, 5 * MINUTE, scale // 20, scale // 4))
     workload.idle_timeout = rng.choice((20, 100, 500, 30000, 30000)) * 1000
-    workload.queries = [make_query(rng, kind, f"q{i}", base, scale, "starts" in extras and workload.partitions == 1) for i in range(rng.choice((1, 1, 2, 3)))]
+    starts = "starts" in extras
+    workload.queries = [make_query(rng, kind, f"q{i}", base, scale, starts and workload.partitions == 1 and kind != "replays")
+                        for i in range(rng.choice((1, 1, 2, 3)))]
+    features.prepare(workload, more)
+    features.widen_queries(workload, more, starts)
     windows = [q.windows for q in workload.queries if q.windows]
     gaps = [q.gap for q in workload.queries if q.gap]
 
     shape = (rng.choice((2, 10, 50, 1000)), rng.random() < 0.15 and "longkeys" in extras)
     bad = rng.random() < 0.6
     rates = dict(bad=0.03 if bad else 0, tombstone=rng.choice((0, 0.02)), future=rng.choice((0, 0.01)))
-    workload.records, workload.payloads = {}, {}
+    workload.records, workload.payloads, workload.stamps = {}, {}, {}
     for partition in range(workload.partitions):
         share = max(total // workload.partitions, 1)
         if workload.partitions > 1 and rng.random() < 0.15:
@@ -321,8 +355,11 @@ def make(seed, kind, kills=False, extras=()):
         skew = rng.choice((0, 0, rng.randrange(-3 * HOUR, 3 * HOUR), int(rng.uniform(-0.5, 0.5) * scale)))
         times = make_times(rng, share, base + skew, scale, windows, gaps)
         workload.records[partition], workload.payloads[partition] = \
-            make_partition(rng, partition, times, workload, shape, rates)
+            make_partition(rng, more, partition, times, workload, shape, rates)
+    if kind == "replays":
+        features.hold_records(workload, more)
     workload.steps = make_steps(rng, workload, kills)
+    features.widen_steps(workload, more)
     return workload
 
 
@@ -348,7 +385,8 @@ def make_steps(rng, workload, kills):
             rows = workload.records[partition][begin[partition]:cut[piece]]
             begin[partition] = cut[piece]
             if rows:
-                chunks.append([(r.partition, r.offset, workload.payloads[r.partition][r.offset]) for r in rows])
+                chunks.append([(r.partition, r.offset, workload.payloads[r.partition][r.offset],
+                                workload.stamps[r.partition, r.offset]) for r in rows])
         if rng.random() < 0.5:  # one transaction, else one for each partition
             chunks = [[r for c in chunks for r in c]] if chunks else []
         rng.shuffle(chunks)

@@ -24,7 +24,7 @@ set -euo pipefail
 # shellcheck source=test/lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/../lib.sh"
 
-enabled_kinds=tumble,hop,cumulate,session,global,lateness,changes
+enabled_kinds=tumble,hop,cumulate,session,global,lateness,changes,watermarks,replays,zones
 
 usage()
 {
@@ -38,7 +38,7 @@ seeds=
 first=1
 kills=
 side=6
-extras=(--with longkeys)
+extras=(--with longkeys --with starts)
 server_bin=${SE_BIN:-}
 
 se_init "$@"

@@ -14,6 +14,10 @@
 #	of the last commit).  With one partition W is a function of the records, and
 #	the ledger decides only in which commit something is emitted.
 #
+#	What an operator asks for in the middle (retry_late, retry_dead_letters) is an
+#	event, with the positions at which it was asked; nothing else is read until it
+#	is done, but by which commit the ledger does not tell.
+#
 #	For sessions the rows of several partitions in one commit have no order that
 #	the ledger tells: "order" picks one, and callers compare what all orders agree on.
 #
@@ -26,7 +30,11 @@ decimal.getcontext().prec = 1000  # sums are exact
 NEVER = -(1 << 62)  # -infinity
 FOREVER = 1 << 62
 
-GOOD, BAD, FUTURE, TOMBSTONE = "good", "bad", "future", "tombstone"
+# A held record is bad until the stream's definition is mended.
+GOOD, BAD, FUTURE, TOMBSTONE, HELD = "good", "bad", "future", "tombstone", "held"
+
+# "emitted" of a row that any of several commits may have written.
+SOME_COMMIT = -1
 
 
 class Record:
@@ -45,23 +53,35 @@ class Commit:
         self.next_offset, self.watermarks, self.idle = next_offset, watermarks, idle
 
 
+class Event:
+    """retry_late (chosen: a predicate on late records) or retry_dead_letters (chosen: None)."""
+
+    def __init__(self, positions, query, chosen):
+        self.positions, self.query, self.chosen = positions, query, chosen
+
+
 class Group:
-    """A window of a key: its rows, and how many there were at the end of each commit that changed it."""
-    __slots__ = ("rows", "versions", "emitted", "revision", "final")
+    """A window of a key: its rows, and its states at the end of each commit that changed it."""
+    __slots__ = ("rows", "versions", "closed", "row", "emitted", "revision")
 
     def __init__(self):
-        self.rows, self.versions = [], []
-        self.emitted = None  # seq of the commit that emitted it
+        self.rows = []
+        self.versions = []  # (seq, what its row would be, how many rows it has)
+        self.closed = False
+        self.row = None  # the result's, None if it has none
+        self.emitted = None  # seq of the commit that wrote the row
         self.revision = 0
-        self.final = None  # number of rows in the result, None if it is not there
 
 
 class Session:
-    __slots__ = ("low", "high", "group")
+    """Rows of a key at most a gap apart; row_at is the window of its row in the result."""
+    __slots__ = ("low", "high", "group", "row_at", "changed")
 
     def __init__(self, time):
         self.low = self.high = time
         self.group = Group()
+        self.row_at = None
+        self.changed = True
 
 
 class Verdict:
@@ -70,10 +90,18 @@ class Verdict:
     def __init__(self):
         self.counters = defaultdict(lambda: dict(counted=0, filtered=0, late=0, late_assignments=0, before_start=0, failed=0))
         self.late = {}  # (partition, offset) -> (time, W, windows)
+        self.late_records = {}  # (partition, offset) -> Record
         self.groups = {}  # (start, end, key) -> Group
         self.watermark = NEVER
         self.notes = []  # what is wrong with the ledger, though it may be followed
         self.complete_from = NEVER  # windows that start earlier are not emitted
+        self.shown = defaultdict(list)  # with changes, by key: (seq, window, row) of open sessions
+        self.windows_closed = set()
+        self.rows_out = 0
+
+
+class Disagreement(Exception):
+    pass
 
 
 def aggregate(function, values):
@@ -98,7 +126,7 @@ def aggregate(function, values):
     raise ValueError(function)
 
 
-def row_of(query, rows):
+def values_of(query, rows):
     """Aggregates of rows: query.aggregates holds (function, argument or None, filter or None)."""
     result = []
     for function, argument, condition in query.aggregates:
@@ -107,32 +135,55 @@ def row_of(query, rows):
     return tuple(result)
 
 
+def row_of(query, rows):
+    """A group's row in the result: None if HAVING does not admit it."""
+    if not rows:
+        return None
+    if query.having is not None:
+        function, argument, admits = query.having
+        if admits(aggregate(function, [r.values[argument] if argument else True for r in rows])) is not True:
+            return None
+    return values_of(query, rows)
+
+
 class Simulation:
     """
     Runs records through a query.
 
-    query: kind, windows (calendars.Windows; None for session and global), gap,
-    lateness, where (a predicate or None), key (a function), trigger_count,
-    aggregates, failing (a predicate on keys or None)
+    query: kind, windows_of (of a record; None if its time zone is unknown), gap,
+    lateness, horizon, where, having, key, trigger_count, state_ttl, changes,
+    aggregates, failing (a predicate on keys or None), started (the partitions that
+    it does not read from their beginning), emit_partial
     delay: watermark_delay.  order: sorts the partitions of a commit.
+    advanced: what advance_watermark() was called with.  idle_close: whether there is one.
     """
 
-    def __init__(self, query, delay, order=sorted):
+    def __init__(self, query, delay, order=sorted, advanced=(), idle_close=False):
         self.query, self.delay, self.order = query, delay, order
+        self.advanced, self.idle_close = advanced, idle_close
         self.verdict = Verdict()
         self.highest = defaultdict(lambda: NEVER)  # by partition
+        self.beginning = set() if query.emit_partial or query.kind == "global" else set(query.started)
         self.previous = Commit(0, None, NEVER, {}, {}, {})
         self.sessions = defaultdict(list)  # by key: those that can still grow
-        self.closed_sessions = []
+        self.expired = []  # (key, session): those that cannot, and may have to be emitted
+        self.dropped = set()  # windows of rows that a merge has taken away
         self.changed = {}
+        self.held = []
+        self.mended = False
 
-    def run(self, records, commits):
+    # ---- the order of things ----
+
+    def run(self, records, commits, events=()):
         """records: by partition, in offset order.  commits: in order of seq."""
         position = defaultdict(int)
+        events = list(events)
         for commit in commits:
             for partition in commit.next_offset:  # a new partition holds W
                 self.previous.watermarks.setdefault(partition, NEVER)
                 self.previous.idle.setdefault(partition, False)
+            while events and any(self.reads_behind(events[0], records, p, position[p], commit) for p in commit.next_offset):
+                self.happen(events.pop(0))
             self.read_in_commit = {}
             for partition in self.order(commit.next_offset):
                 rows = records.get(partition, [])
@@ -142,7 +193,15 @@ class Simulation:
                     self.read_in_commit[partition] = True
                     position[partition] += 1
             self.commit(commit)
+        for event in events:
+            self.happen(event)
         return self.finish()
+
+    @staticmethod
+    def reads_behind(event, records, partition, position, commit):
+        """Whether a commit holds records that came after an event."""
+        return any(event.positions.get(partition, NEVER) <= r.offset < commit.next_offset[partition]
+                   for r in records.get(partition, [])[position:])
 
     def run_alone(self, rows):
         """Records of a single partition, without a ledger: the watermark is the rows' own."""
@@ -154,6 +213,38 @@ class Simulation:
             self.close(watermark, 0)
         return self.finish()
 
+    def happen(self, event):
+        """What an operator has asked for; all before it has been committed."""
+        if event.chosen is None:
+            self.mended = True
+            for record in self.held:
+                self.read(record)
+            self.held = []
+        elif event.query is self.query:
+            for position, record in sorted(self.verdict.late_records.items()):
+                if event.chosen(record):
+                    self.retry(position, record)
+        self.close(self.previous.watermark, SOME_COMMIT)
+
+    def commit(self, commit):
+        self.check_ledger(commit)
+        self.close(commit.watermark, commit.seq)
+        self.previous = Commit(commit.seq, commit.at, commit.watermark, commit.next_offset,
+                               dict(commit.watermarks), dict(commit.idle))
+        if self.query.state_ttl is not None:
+            self.forget(commit.watermark)
+
+    def finish(self):
+        self.verdict.groups = {g: group for g, group in self.verdict.groups.items()
+                               if group.closed or g[0] >= self.verdict.complete_from}
+        for key, sessions in self.sessions.items():
+            for session in sessions:
+                if session.low >= self.verdict.complete_from and not session.group.closed:
+                    self.verdict.groups[session.low, session.high + self.query.gap, key] = session.group
+        return self.verdict
+
+    # ---- watermarks ----
+
     def own_watermark(self, partition):
         highest = self.highest[partition]
         return NEVER if highest == NEVER else highest - self.delay
@@ -163,75 +254,6 @@ class Simulation:
         last = self.previous
         others = [w for p, w in last.watermarks.items() if p != partition and not last.idle[p]]
         return max(last.watermark, min(others + [self.own_watermark(partition)]))
-
-    def read(self, record):
-        if record.kind != GOOD:
-            return
-        watermark = self.judge(record.partition)
-        self.highest[record.partition] = max(self.highest[record.partition], record.time)
-        query = self.query
-        counters = self.verdict.counters[record.partition]
-        if query.start is not None and not query.emit_partial and query.kind != "global" and self.verdict.complete_from == NEVER:
-            self.verdict.complete_from = record.time + self.delay  # of a single partition
-        if query.where is not None and query.where(record.values) is not True:
-            counters["filtered"] += 1
-            return
-        key = query.key(record.values)
-        if query.kind == "session":
-            self.read_session(record, key, watermark, counters)
-            return
-        windows = [(NEVER, FOREVER)] if query.kind == "global" else query.windows.windows_of(record.time)
-        closed = [w for w in windows if w[1] < FOREVER and w[1] + query.lateness <= watermark]
-        if len(closed) == len(windows):
-            counters["late_assignments"] += len(closed)
-            self.late(record, watermark, windows, counters)
-            return
-        # what began before the query is not emitted, so nothing can miss it
-        counters["late_assignments"] += sum(w[0] >= self.verdict.complete_from for w in closed)
-        windows = [w for w in windows if w not in closed and w[0] >= self.verdict.complete_from]
-        if not windows:
-            counters["before_start"] += 1
-            return
-        if query.failing is not None and query.failing(key):
-            counters["failed"] += 1
-            return
-        counters["counted"] += 1
-        for window in windows:
-            group = self.verdict.groups.setdefault(window + (key,), Group())
-            group.rows.append(record)
-            self.changed[window + (key,)] = group
-
-    def late(self, record, watermark, windows, counters):
-        counters["late"] += 1
-        self.verdict.late[record.partition, record.offset] = (record.time, watermark, windows)
-
-    def read_session(self, record, key, watermark, counters):
-        query = self.query
-        gap, time = query.gap, record.time
-        near = [s for s in self.sessions[key] if s.low - gap <= time <= s.high + gap]
-        ended = [s for s in near if s.high + gap <= watermark]
-        near = [s for s in near if s not in ended]
-        if not near and time + gap <= watermark:
-            counters["late_assignments"] += 1
-            self.late(record, watermark, [(time, time + gap)], counters)
-            return
-        # Those that W has passed for this record, and perhaps not for the stream, stand apart from the new one.
-        self.closed_sessions += [(key, s) for s in ended]
-        if query.failing is not None and query.failing(key):
-            counters["failed"] += 1
-            return
-        counters["counted"] += 1
-        grown = Session(time)
-        for session in near:
-            grown.low, grown.high = min(grown.low, session.low), max(grown.high, session.high)
-            grown.group.rows += session.group.rows
-        grown.group.rows.append(record)
-        self.sessions[key] = [s for s in self.sessions[key] if s not in near and s not in ended] + [grown]
-
-    def commit(self, commit):
-        self.check_ledger(commit)
-        self.close(commit.watermark, commit.seq)
-        self.previous = commit
 
     def check_ledger(self, commit):
         """The ledger itself follows the rules: errors are raised."""
@@ -248,70 +270,215 @@ class Simulation:
             raise Disagreement(f"ledger seq {commit.seq} follows {last.seq}")
         held = [w for p, w in commit.watermarks.items() if not commit.idle[p]]
         expected = max(last.watermark, min(held)) if held else last.watermark
-        if commit.watermark != expected:
-            raise Disagreement(f"ledger seq {commit.seq}: W is {commit.watermark}, should be {expected}")
+        if commit.watermark == expected:
+            return
+        if commit.watermark > expected:
+            if commit.watermark in self.advanced:
+                return
+            if self.idle_close and self.last_end() <= commit.watermark:
+                return
+        raise Disagreement(f"ledger seq {commit.seq}: W is {commit.watermark}, should be {expected}")
+
+    def last_end(self):
+        """The end of the last window that holds a row."""
+        ends = [s.high + self.query.gap for sessions in self.sessions.values() for s in sessions]
+        return max(ends + [end for _, end, _ in self.verdict.groups if end < FOREVER] + [NEVER])
+
+    # ---- records ----
+
+    def read(self, record):
+        if record.kind == HELD and not self.mended:
+            self.held.append(record)
+        if record.kind != GOOD and not (record.kind == HELD and self.mended):
+            return
+        watermark = self.judge(record.partition)
+        self.highest[record.partition] = max(self.highest[record.partition], record.time)
+        query = self.query
+        counters = self.verdict.counters[record.partition]
+        if record.partition in self.beginning:  # the window of its first record began before it
+            self.beginning.discard(record.partition)
+            self.verdict.complete_from = max(self.verdict.complete_from, record.time + self.delay)
+        if query.where is not None and query.where(record.values) is not True:
+            counters["filtered"] += 1
+            return
+        key = query.key(record.values)
+        if query.kind == "session":
+            self.read_session(record, key, watermark, counters)
+            return
+        windows = self.windows_of(record)
+        if windows is None:
+            counters["failed"] += 1
+            return
+        missed = [w for w in windows if w[1] < FOREVER and w[1] + query.lateness <= watermark]
+        if len(missed) == len(windows):
+            self.late(record, watermark, windows, counters)
+            return
+        self.count(record, key, [w for w in windows if w not in missed], counters, len(missed))
+
+    def windows_of(self, record):
+        return [(NEVER, FOREVER)] if self.query.kind == "global" else self.query.windows_of(record)
+
+    def count(self, record, key, windows, counters, missed):
+        """A record that "windows" take, if the query emits them."""
+        query = self.query
+        windows = [w for w in windows if w[0] >= self.verdict.complete_from]
+        if not windows:
+            counters["before_start"] += 1
+            return
+        counters["late_assignments"] += missed
+        if query.failing is not None and query.failing(key):
+            counters["failed"] += 1
+            return
+        counters["counted"] += 1
+        for window in windows:
+            group = self.verdict.groups.setdefault(window + (key,), Group())
+            group.rows.append(record)
+            self.changed[window + (key,)] = group
+
+    def late(self, record, watermark, windows, counters):
+        counters["late"] += 1
+        counters["late_assignments"] += len(windows)
+        self.verdict.late[record.partition, record.offset] = (record.time, watermark, windows)
+        self.verdict.late_records[record.partition, record.offset] = record
+
+    def retry(self, position, record):
+        """A late record counts after all, in the windows whose state is kept."""
+        query = self.query
+        windows = self.windows_of(record)
+        kept = [w for w in windows if w[1] + max(query.lateness, query.horizon) > self.previous.watermark]
+        if not kept:
+            return
+        del self.verdict.late[position], self.verdict.late_records[position]
+        counters = self.verdict.counters[record.partition]
+        counters["late"] -= 1
+        counters["late_assignments"] -= len(windows)
+        self.count(record, query.key(record.values), kept, counters, len(windows) - len(kept))
+
+    # ---- windows ----
 
     def close(self, watermark, seq):
-        """What is emitted when a commit moves W to "watermark"."""
+        """What a commit that moves W to "watermark" writes."""
         query = self.query
         if query.kind == "session":
-            for key, sessions in list(self.sessions.items()):
-                closed = [s for s in sessions if s.high + query.gap <= watermark]
-                self.closed_sessions += [(key, s) for s in closed]
-                self.sessions[key] = [s for s in sessions if s not in closed]
-            for key, session in self.closed_sessions:
-                self.add_session(key, session, seq)
-            self.closed_sessions = []
-            return
-        for (_, end, _), group in self.changed.items():
-            group.versions.append(len(group.rows))
-            if query.kind == "global":
-                before = group.versions[-2] if len(group.versions) > 1 else 0
-                if query.trigger_count and len(group.rows) // query.trigger_count > before // query.trigger_count:
-                    group.revision += group.final is not None
-                    group.final, group.emitted = len(group.rows), seq
-            elif group.emitted is not None:
-                group.revision += 1
-                group.final = len(group.rows)
-        if query.kind != "global":
+            self.close_sessions(watermark, seq)
+        elif query.kind == "global":
+            self.fire(seq)
+        else:
             moved = watermark > self.verdict.watermark
-            for (_, end, _), group in (self.verdict.groups if moved else self.changed).items():
-                if group.emitted is None and end <= watermark:
-                    group.emitted, group.final = seq, len(group.rows)
+            for (start, end, _), group in self.changed.items():
+                if query.changes:
+                    group.versions.append((seq, row_of(query, group.rows), len(group.rows)))
+                if group.closed:
+                    self.correct(group, seq)
+            for (start, end, _), group in (self.verdict.groups if moved else self.changed).items():
+                if not group.closed and end <= watermark and start >= self.verdict.complete_from:
+                    group.closed = True
+                    group.row, group.emitted = row_of(query, group.rows), seq
+                    self.verdict.windows_closed.add((start, end))
+                    self.verdict.rows_out += group.row is not None
         self.changed = {}
         self.verdict.watermark = max(self.verdict.watermark, watermark)
 
-    def add_session(self, key, session, seq):
-        if session.low < self.verdict.complete_from:
+    def correct(self, group, seq):
+        """The row of a closed window is written anew."""
+        row = row_of(self.query, group.rows)
+        if row is not None:
+            group.revision = group.revision + 1 if group.row is not None else 0
+            group.emitted = seq
+        group.row = row
+
+    def fire(self, seq):
+        every = self.query.trigger_count
+        for group in self.changed.values():
+            before = group.versions[-1][2] if group.versions else 0
+            group.versions.append((seq, row_of(self.query, group.rows), len(group.rows)))
+            if every and len(group.rows) // every > before // every:
+                self.correct(group, seq)
+
+    def forget(self, watermark):
+        """Running totals whose time to live is over: their rows in the result stay."""
+        for group in self.verdict.groups.values():
+            if group.rows and max(r.time for r in group.rows) + self.query.state_ttl <= watermark:
+                group.rows = []
+                group.versions.append((self.previous.seq, None, 0))
+
+    # ---- sessions ----
+
+    def read_session(self, record, key, watermark, counters):
+        query = self.query
+        gap, time = query.gap, record.time
+        near = [s for s in self.sessions[key] if s.low - gap <= time <= s.high + gap]
+        expired = [s for s in near if s.high + gap + query.lateness <= watermark]
+        near = [s for s in near if s not in expired]
+        if not near and time + gap + query.lateness <= watermark:
+            self.late(record, watermark, [(time, time + gap)], counters)
+            return
+        # Those that W has passed for this record, and perhaps not for the stream, stand apart from the new one.
+        self.expired += [(key, s) for s in expired]
+        if query.failing is not None and query.failing(key):
+            counters["failed"] += 1
+            return
+        counters["counted"] += 1
+        grown = Session(time)
+        for session in near:
+            grown.low, grown.high = min(grown.low, session.low), max(grown.high, session.high)
+            grown.group.rows += session.group.rows
+            grown.group.revision = max(grown.group.revision, session.group.revision)
+            if session.row_at is not None:
+                self.dropped.add(session.row_at)
+                if session.group.row is not None:
+                    grown.group.row = session.group.row
+        grown.group.rows.append(record)
+        self.sessions[key] = [s for s in self.sessions[key] if s not in near and s not in expired] + [grown]
+
+    def close_sessions(self, watermark, seq):
+        query = self.query
+        for window in self.dropped:
+            self.verdict.groups.pop(window, None)
+        self.dropped = set()
+        closing = list(self.expired)
+        self.expired = []
+        for key, sessions in list(self.sessions.items()):
+            closing += [(key, s) for s in sessions if s.high + query.gap <= watermark and s.changed]
+            if query.changes:
+                for session in sessions:
+                    if session.changed:
+                        window = (session.low, session.high + query.gap)
+                        self.verdict.shown[key].append((seq, window, row_of(query, session.group.rows)))
+            for session in sessions:
+                session.changed = session.high + query.gap > watermark
+            self.sessions[key] = [s for s in sessions if s.high + query.gap + query.lateness > watermark]
+        for key, session in closing:
+            self.close_session(key, session, seq)
+
+    def close_session(self, key, session, seq):
+        if session.low < self.verdict.complete_from or session.group.closed:
             return
         window = (session.low, session.high + self.query.gap, key)
+        group = session.group
         # a session that closed and another with the same bounds: the second is a row of its own, which cannot be
         if window in self.verdict.groups:
             raise Disagreement(f"two sessions {window}")
-        session.group.emitted, session.group.final = seq, len(session.group.rows)
-        self.verdict.groups[window] = session.group
-
-    def finish(self):
-        for key, sessions in self.sessions.items():
-            for session in sessions:
-                if session.low < self.verdict.complete_from:
-                    continue
-                self.verdict.groups[session.low, session.high + self.query.gap, key] = session.group
-        return self.verdict
+        row = row_of(self.query, group.rows)
+        if row is not None:
+            group.revision = group.revision + 1 if group.row is not None else 0
+            self.verdict.rows_out += 1
+        group.closed, group.row, group.emitted = True, row, seq
+        session.row_at = window
+        self.verdict.groups[window] = group
+        self.verdict.windows_closed.add(window)
 
 
-class Disagreement(Exception):
-    pass
-
-
-def ideal_groups(query, records):
-    """Groups of all records that can be decoded, none late, the future known: a batch query's.  Not for sessions."""
+def ideal_groups(query, records, mended=False):
+    """Rows of all records that can be decoded, none late, the future known: a batch query's.  Not for sessions."""
     groups = defaultdict(list)
+    kinds = (GOOD, FUTURE, HELD) if mended else (GOOD, FUTURE)
     for rows in records.values():
         for record in rows:
-            if record.kind in (GOOD, FUTURE) and (query.where is None or query.where(record.values) is True):
+            if record.kind in kinds and (query.where is None or query.where(record.values) is True):
                 key = query.key(record.values)
-                windows = [(NEVER, FOREVER)] if query.kind == "global" else query.windows.windows_of(record.time)
+                windows = [(NEVER, FOREVER)] if query.kind == "global" else query.windows_of(record)
                 for window in windows:
                     groups[window + (key,)].append(record)
-    return groups
+    rows = {group: row_of(query, rows) for group, rows in groups.items()}
+    return {group: row for group, row in rows.items() if row is not None}

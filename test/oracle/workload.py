@@ -16,6 +16,7 @@
 #	how far the reader was, and the simulator goes just as far.
 #
 import argparse
+import json
 import os
 import signal
 import sys
@@ -28,7 +29,7 @@ import calendars
 import generate
 import simulator
 from database import Database, Failure
-from simulator import BAD, FOREVER, FUTURE, GOOD, NEVER, TOMBSTONE
+from simulator import BAD, FOREVER, FUTURE, GOOD, HELD, NEVER, TOMBSTONE
 
 ORDERS = (sorted, lambda p: sorted(p, reverse=True), lambda p: sorted(p, key=lambda n: (n * 7 + 3) % 5))
 SHOWN = int(os.environ.get("ORACLE_SHOWN", "6"))
@@ -74,6 +75,10 @@ class Run:
         self.position = {p: 0 for p in workload.records}
         self.differences = []
         self.doing = "begin"
+        self.advanced = []  # what advance_watermark() was called with
+        self.events = []
+        self.mended = False
+        self.seen_rows = {}  # by query: what the last check found in the result
 
     # ---- what happens ----
 
@@ -90,12 +95,18 @@ class Run:
                     raise
                 print(f"again: {str(failure).splitlines()[0]}", file=sys.stderr)
         epoch = " EPOCH 'us'" if w.time_format == "epoch" else ""
-        columns = f"k text, b bigint, x numeric CHECK (x >= 0), v bigint, f float8, ts timestamptz{epoch}"
+        columns = "k text, b bigint, x numeric CHECK (x >= 0), v bigint, f float8"
+        columns += "" if w.kafka_time else f", ts timestamptz{epoch}"
+        columns += ", z text" if w.row_zones else ""
+        columns += ", h int CONSTRAINT held CHECK (h IS NULL)" if w.kind == "replays" else ""
+        partitions = "" if w.growing else f", partitions '{w.partitions}'"
+        idle_close = "" if w.idle_close is None else f", idle_close => '{w.idle_close} microseconds'"
         self.once("to_regclass('s') IS NOT NULL", f"""
             CREATE SERVER topic FOREIGN DATA WRAPPER stream_engine_table
-                OPTIONS ("table" 'public.topic', partitions '{w.partitions}');
+                OPTIONS ("table" 'public.topic'{partitions});
             DO $do$ BEGIN PERFORM stream_engine.create_stream('s', server => 'topic', topic => 't', columns => {quote(columns)},
-                event_time => 'ts', watermark_delay => '{w.delay} microseconds', idle_timeout => '{w.idle_timeout} microseconds',
+                event_time => '{"_timestamp" if w.kafka_time else "ts"}', watermark_delay => '{w.delay} microseconds',
+                idle_timeout => '{w.idle_timeout} microseconds'{idle_close},
                 on_error => '{w.on_error}', staging_retention => '0'); END $do$;""")
 
     def once(self, done, text):
@@ -114,24 +125,32 @@ class Run:
         query = self.workload.queries[index]
         options = "".join(f", {name} => {quote(value)}" for name, value in query.options.items())
         if query.start is not None:
-            there = self.inserted[0]
-            first = int(query.start * len(there))
-            start = f'{{"0": {there[first].offset}}}' if first < len(there) else "latest"
-            options += f", start => {quote(start)}"
+            begins = {}
+            for partition, there in self.inserted.items():
+                first = int(query.start * len(there))
+                if there:
+                    begins[str(partition)] = there[first].offset if first < len(there) else there[-1].offset + 1
+                    query.started.add(partition)
+            if not begins and self.workload.growing:
+                begins = {"0": 0}  # there is no partition yet whose end might be the latest
+                query.started.add(0)
+            elif not begins:
+                query.started.update(self.inserted)
+            options += f", start => {quote(json.dumps(begins) if begins else 'latest')}"
         self.once(f"to_regclass('{query.name}') IS NOT NULL",
                   f"DO $do$ BEGIN PERFORM stream_engine.create_query('{query.name}', {quote(query.sql)}{options}); END $do$;")
         self.created.append(query)
 
     def insert(self, rows):
         lines = []
-        for partition, offset, payload in rows:
+        for partition, offset, payload, stamp in rows:
             value = "\\N" if payload is None else "\\\\x" + payload.hex()
-            lines.append(f"{partition}\t{offset}\t{value}")
-        self.database.sql("CREATE TEMP TABLE arriving (partition int, \"offset\" bigint, value bytea);\n"
+            lines.append(f"{partition}\t{offset}\t{value}\t" + ("\\N" if stamp is None else str(stamp)))
+        self.database.sql("CREATE TEMP TABLE arriving (partition int, \"offset\" bigint, value bytea, at bigint);\n"
                           "COPY arriving FROM STDIN;\n" + "\n".join(lines) + "\n\\.\n"
-                          "INSERT INTO topic SELECT partition, \"offset\", now(), NULL, value FROM arriving"
-                          " ORDER BY 1, 2 ON CONFLICT DO NOTHING;")
-        for partition, offset, _ in rows:
+                          "INSERT INTO topic SELECT partition, \"offset\", timestamptz 'epoch' + at / 1000000 * interval '1 s' + at % 1000000 * interval '1 us', NULL,"
+                          " value FROM arriving ORDER BY 1, 2 ON CONFLICT DO NOTHING;")
+        for partition, offset, *_ in rows:
             record = self.workload.records[partition][self.position[partition]]
             assert record.offset == offset
             self.position[partition] += 1
@@ -168,6 +187,53 @@ class Run:
 
     def resume(self):
         self.database.sql("SELECT stream_engine.resume('s')")
+
+    def pause_query(self, index):
+        self.database.sql(f"SELECT stream_engine.pause('q{index}')")
+
+    def resume_query(self, index):
+        self.database.sql(f"SELECT stream_engine.resume('q{index}')")
+
+    def advance(self, to):
+        if self.created:
+            self.advanced.append(to)
+            at = quote(generate.literal(to))
+            self.database.sql(f"SELECT stream_engine.advance_watermark('s', {at})")
+            self.database.until(f"SELECT bool_and(watermark >= {at}) FROM stream_engine.stat_queries")
+
+    def idle_closed(self):
+        """Until idle_close has closed all windows."""
+        self.wait()
+        for query in self.created:
+            self.database.until(f"SELECT bool_and(is_final) IS NOT FALSE FROM {query.name}_live")
+
+    def positions(self):
+        return {p: rows[-1].offset + 1 for p, rows in self.inserted.items() if rows}
+
+    def retry_late(self, index, modulus):
+        self.wait()
+        query = self.workload.queries[index]
+        self.events.append(simulator.Event(self.positions(), query, lambda record: record.offset % modulus == 0))
+        self.database.sql(f"SELECT stream_engine.retry_late('{query.name}', '\"offset\" % {modulus} = 0')")
+        self.database.until("SELECT NOT EXISTS (SELECT FROM stream_engine.late_event WHERE retry)")
+
+    def mend(self):
+        self.wait()
+        self.events.append(simulator.Event(self.positions(), None, None))
+        self.mended = True
+        self.database.sql("BEGIN; ALTER FOREIGN TABLE s DROP CONSTRAINT IF EXISTS held;"
+                          " SELECT stream_engine.retry_dead_letters('s', $$message LIKE '%held%'$$); COMMIT;")
+        self.database.until("SELECT NOT EXISTS (SELECT FROM stream_engine.replay)")
+
+    def settle(self):
+        """Until the result shows all that has been read."""
+        self.wait()
+        for query in self.created:
+            if (query.changes or query.trigger_interval) and query.state_ttl is None:
+                columns = ", ".join(["window_start", "window_end"] + [f"k{i}" for i in range(query.key_count)]
+                                    + [f"a{i}" for i in range(len(query.aggregates))])
+                result, live = f"SELECT {columns} FROM {query.name}", f"SELECT {columns} FROM {query.name}_live"
+                self.database.until(f"SELECT NOT EXISTS ({result} EXCEPT {live}) AND NOT EXISTS ({live} EXCEPT {result})")
 
     # ---- what is compared ----
 
@@ -213,6 +279,8 @@ class Run:
                     FROM stream_engine.late_events WHERE query = {name}::regclass;
                 SELECT json_build_array('result', {name}, {columns}, is_final, revision, us(emitted_at)) FROM {query.name};
                 SELECT json_build_array('live', {name}, {columns}, is_final) FROM {query.name}_live;""")
+            if query.row_windows is not None and self.workload.unknown_zones:
+                continue
             if query.late == "store" and query.windows is not None:
                 script.append(f"SELECT json_build_array('verify', {name}, us(window_start), us(window_end), problem, expected, found)"
                               f" FROM stream_engine.verify({name});")
@@ -249,7 +317,7 @@ class Run:
             seen[partition].update(r.offset for r in read)
             if all(q.start is None for q in self.created) and any(r.offset < begin for r in self.inserted[partition]):
                 self.differs(where, "records before start_offset", 0, begin)
-            count = {kind: sum(r.kind == kind for r in read) for kind in (GOOD, BAD, FUTURE, TOMBSTONE)}
+            count = {kind: sum(self.kind_now(r) == kind for r in read) for kind in (GOOD, BAD, FUTURE, TOMBSTONE)}
             dead = count[BAD] if self.workload.on_error == "dead_letter" else 0
             expected = dict(records=len(read), gaps=end - begin - len(read), decoded=count[GOOD], dead=dead,
                             future=count[FUTURE], tombstones=count[TOMBSTONE], skipped=count[BAD] - dead,
@@ -258,9 +326,12 @@ class Run:
             if reader in ledgers and ledgers[reader][-1].next_offset.get(partition) != end:
                 self.differs(where, "next_offset and the last row of the ledger", end, ledgers[reader][-1].next_offset)
         kept = (FUTURE,) if self.workload.on_error == "skip" else (FUTURE, BAD)
-        expected = {(p, r.offset): r.kind for p, rows in self.inserted.items() for r in rows
-                    if r.kind in kept and r.offset in seen[p]}
+        expected = {(p, r.offset): self.kind_now(r) for p, rows in self.inserted.items() for r in rows
+                    if self.kind_now(r) in kept and r.offset in seen[p]}
         self.compare("dead_letters", "record", expected, {(p, o): reason for p, o, reason in facts.get("dead", [])})
+
+    def kind_now(self, record):
+        return (GOOD if self.mended else BAD) if record.kind == HELD else record.kind
 
     def of(self, facts, name, query):
         return [row[1:] for row in facts.get(name, []) if row[0] == query.name]
@@ -278,7 +349,7 @@ class Run:
         begins = {p: found["start_offset"] for r, p, found, _ in facts.get("reader", []) if r == reader}
         records = {p: [r for r in rows if r.offset >= begins.get(p, 0)] for p, rows in self.inserted.items()}
         try:
-            verdicts = [simulator.Simulation(query, self.workload.delay, order).run(records, commits)
+            verdicts = [self.simulation(query, order).run(records, commits, self.events)
                         for order in (ORDERS if query.kind == "session" and self.workload.partitions > 1 else ORDERS[:1])]
         except simulator.Disagreement as error:
             self.differences.append(f"{where}: {error}")
@@ -289,26 +360,38 @@ class Run:
             self.differs(where, "verify()", None, row)
         if any(outcome(query, v) != outcome(query, verdict) for v in verdicts[1:]):
             return
-        if self.workload.partitions == 1 and commits:
+        if self.workload.partitions == 1 and commits and query.state_ttl is None and \
+                not (self.events or self.advanced or self.workload.idle_close):
             rows = [r for r in records[0] if r.offset < commits[-1].next_offset[0]]
-            alone = simulator.Simulation(query, self.workload.delay).run_alone(rows)
+            alone = self.simulation(query, sorted).run_alone(rows)
             if outcome(query, alone) != outcome(query, verdict) and not verdict.notes:
                 raise AssertionError("the simulator itself depends on the ledger")
 
-        expected = {p: c for p, c in verdict.counters.items() if any(c.values())}
-        found = {p: c for p, c in self.of(facts, "counters", query) if any(c.values())}
+        expected = {p: self.comparable(query, c) for p, c in verdict.counters.items() if any(c.values())}
+        found = {p: self.comparable(query, c) for p, c in self.of(facts, "counters", query) if any(c.values())}
         self.compare(where, "counters of partition", expected, found)
         self.compare(where, "late record", verdict.late if query.late == "store" else {},
                      {(p, o): (t, w, [tuple(b) for b in windows]) for p, o, t, w, windows in self.of(facts, "late", query)})
         self.check_rows(query, facts, verdict, {c.seq: c.at for c in commits})
-        if query.emit == "final" and query.lateness == 0 and query.kind != "global" and progress and \
+        if query.emit == "final" and query.lateness == 0 and query.kind != "global" and progress and not self.events and \
                 not any(c["failed"] for c in verdict.counters.values()):
-            closed = [g for g, group in verdict.groups.items() if group.final is not None]
-            self.compare(where, "statistics", dict(windows=len({g if query.kind == "session" else g[:2] for g in closed}), rows=len(closed)),
+            self.compare(where, "statistics", dict(windows=len(verdict.windows_closed), rows=verdict.rows_out),
                          dict(windows=windows_closed, rows=rows_out))
-        if query.kind != "session":
-            expected = {g: simulator.row_of(query, rows) for g, rows in simulator.ideal_groups(query, self.inserted).items()}
+        if query.kind != "session" and (query.row_windows is None or not self.workload.unknown_zones):
+            expected = simulator.ideal_groups(query, self.inserted, self.mended)
             self.check_values(where + "_batch", expected, self.rows_by_group(where + "_batch", self.of(facts, "batch", query)))
+
+    def simulation(self, query, order):
+        return simulator.Simulation(query, self.workload.delay, order, self.advanced, self.workload.idle_close is not None)
+
+    @staticmethod
+    def comparable(query, counters):
+        """Of a query that begins in several partitions the first window moves while they begin, at which record is not told."""
+        counters = dict(counters)
+        if len(query.started) > 1:
+            counters["counted"] += counters.pop("before_start")
+            del counters["late_assignments"]
+        return counters
 
     def rows_by_group(self, where, rows):
         result = {}
@@ -332,32 +415,73 @@ class Run:
         """The result table: closed windows, when and how often they were emitted; and the view of all windows."""
         where = query.name
         found = self.rows_by_group(where, self.of(facts, "result", query))
-        expected = {}
-        for group, state in verdict.groups.items():
-            if state.final is not None:
-                expected[group] = simulator.row_of(query, state.rows[:state.final])
-            elif query.emit == "changes" and group in found:
-                # of an open window any state that was committed
-                choices = [simulator.row_of(query, state.rows[:n]) for n in state.versions]
-                values = found[group][0]
-                expected[group] = next((c for c in choices if all(same(f, e) for f, e in zip(values, c))), choices[-1])
+        commits = {at: seq for seq, at in commit_times.items()}
+        expected = {group: state.row for group, state in verdict.groups.items() if state.row is not None}
+        if query.changes or query.trigger_interval:
+            self.expect_shown(query, verdict, found, commits, expected)
         self.check_values(where, expected, found)
         for group in expected.keys() & found.keys():
-            state = verdict.groups[group]
+            state = verdict.groups.get(group)
             _, is_final, revision, emitted_at = found[group]
-            final = state.final is not None and query.kind != "global"
+            final = state is not None and state.closed
             if is_final != final:
                 self.differs(where, f"is_final of {show(group)}", final, is_final)
-            if query.emit == "final" and revision != state.revision:
+            if emitted_at not in commits:
+                self.differs(where, f"emitted_at of {show(group)}", "a commit's", emitted_at)
+            if query.changes or query.trigger_interval:
+                if final and state.emitted != commits.get(emitted_at):
+                    self.differs(where, f"commit that made {show(group)} final", commit_times[state.emitted], emitted_at)
+                continue
+            if revision != state.revision:
                 self.differs(where, f"revision of {show(group)}", state.revision, revision)
-            if state.final is not None and state.revision == 0 and emitted_at != commit_times[state.emitted]:
+            if state.emitted not in (simulator.SOME_COMMIT, commits.get(emitted_at)):
                 self.differs(where, f"commit that emitted {show(group)}", commit_times[state.emitted], emitted_at)
+        self.check_history(query, found)
         live = self.rows_by_group(where + "_live", self.of(facts, "live", query))
-        self.check_values(where + "_live", {g: simulator.row_of(query, s.rows) for g, s in verdict.groups.items()}, live)
+        rows = {group: simulator.row_of(query, state.rows) for group, state in verdict.groups.items()}
+        self.check_values(where + "_live", {group: row for group, row in rows.items() if row is not None}, live)
         for group in verdict.groups.keys() & live.keys():
-            final = verdict.groups[group].final is not None and query.kind != "global"
+            final = verdict.groups[group].closed
             if live[group][1] != final:
                 self.differs(where + "_live", f"is_final of {show(group)}", final, live[group][1])
+
+    def expect_shown(self, query, verdict, found, commits, expected):
+        """Rows of what is still open: as of the commit that wrote them, which may be any, and none need be there."""
+        counts = {}
+        for group, (values, _, _, emitted_at) in found.items():
+            seq = commits.get(emitted_at)
+            state = verdict.groups.get(group)
+            if seq is None or (state is not None and state.closed):
+                continue
+            if query.kind == "session":
+                rows = [row for at, window, row in verdict.shown[group[2]] if at == seq and window == group[:2]]
+                counts[group[2]] = counts.get(group[2], 0) + 1
+            elif state is None or (state.emitted is not None and seq < state.emitted):
+                continue
+            else:
+                at = [version for version in state.versions if version[0] <= seq]
+                rows = [version[1] for version in at if version[0] == at[-1][0]]
+            rows = [row for row in rows if row is not None]
+            if rows:
+                expected[group] = next((row for row in rows if all(same(f, e) for f, e in zip(values, row))), rows[-1])
+            else:
+                expected.pop(group, None)
+        for key, count in counts.items():
+            open_now = sum(g[2] == key and not state.closed for g, state in verdict.groups.items())
+            if count > open_now:
+                self.differs(query.name, f"rows of open sessions of {show(key)}", open_now, count)
+
+    def check_history(self, query, found):
+        """A row that is there from one check to the next: its revision tells whether it has changed."""
+        before = self.seen_rows.get(query.name, {})
+        if query.having is None and query.kind != "session":
+            for group in before.keys() & found.keys():
+                (old, _, old_revision, old_at), (new, _, revision, at) = before[group], found[group]
+                if revision < old_revision or at < old_at or (revision == old_revision and (old, old_at) != (new, at)):
+                    self.differs(query.name, f"values, revision and time of {show(group)}", (old, old_revision, old_at), (new, revision, at))
+            for group in before.keys() - found.keys():
+                self.differs(query.name, f"row of {show(group)}", before[group], None)
+        self.seen_rows[query.name] = found
 
     # ---- all of it ----
 
@@ -374,7 +498,7 @@ class Run:
 def outcome(query, verdict):
     """What does not depend on when things were committed."""
     return (verdict.late, dict(verdict.counters),
-            {g: (simulator.row_of(query, s.rows), s.final is not None) for g, s in verdict.groups.items()})
+            {g: (simulator.row_of(query, s.rows), s.closed) for g, s in verdict.groups.items()})
 
 
 def say(text):
