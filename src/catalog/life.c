@@ -325,6 +325,11 @@ se_resume(PG_FUNCTION_ARGS)
 		}
 		else if (start != NULL)
 			reposition(target.stream, start);
+		else
+			/* tried again where they stand */
+			change("UPDATE stream_engine.reader_partition p SET problem = NULL"
+				   " FROM stream_engine.reader r WHERE r.id = p.reader AND r.stream = $1"
+				   " AND p.problem IS NOT NULL", target.stream->id, SPI_OK_UPDATE);
 		change("UPDATE stream_engine.stream SET state = 'running', error = NULL,"
 			   " error_sqlstate = NULL, error_partition = NULL, error_offset = NULL,"
 			   " error_at = NULL WHERE id = $1", target.stream->id, SPI_OK_UPDATE);
@@ -371,6 +376,12 @@ se_skip(PG_FUNCTION_ARGS)
 		   " seen_at) VALUES ($1, $2, $3, 'skipped', 'skipped by ' || $4,"
 		   " pg_catalog.clock_timestamp()) ON CONFLICT DO NOTHING", 4, types, values, NULL,
 		   SPI_OK_INSERT);
+	/* one that cannot even be fetched will never come to be skipped */
+	se_spi("UPDATE stream_engine.reader_partition p SET next_offset = $3 + 1,"
+		   " records = p.records + 1, skipped = p.skipped + 1, problem = NULL"
+		   " FROM stream_engine.reader r WHERE r.id = p.reader AND r.stream = $1"
+		   " AND p.partition = $2 AND p.next_offset = $3 AND p.problem IS NOT NULL", 4, types,
+		   values, NULL, SPI_OK_UPDATE);
 	se_catalog_end(&scope);
 	fence(&target);
 	PG_RETURN_VOID();

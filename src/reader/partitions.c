@@ -22,6 +22,16 @@
  *	  A record is judged with its own partition's watermark as it stands before that
  *	  record and the other partitions' as of the last commit; "others" is their
  *	  minimum.  The ledger has, for each commit, all that this needs.
+ *
+ *	  An offset says little about the log that it was taken from: a topic may be
+ *	  deleted and made again under the same name, or lose its end with a leader.
+ *	  So reading does not begin at the position but at the last record before it,
+ *	  which is compared with what is stored of it (timestamp and checksum), and
+ *	  left out: at the start, and whenever the source has doubts.  If it is another
+ *	  record, or one is where none was, or the log ends before the position, the
+ *	  partition stops.  If it is gone, which compaction and retention may do, nothing
+ *	  can be said.  A partition that has stopped stays so, also when the worker
+ *	  starts again, until the operator has decided.
  */
 #include "postgres.h"
 
@@ -147,11 +157,38 @@ se_partitions_load(Reader *reader)
 		value = SPI_getbinval(tuple, desc, 10, &isnull);
 		if (!isnull)
 			partition->last_checksum = (uint32) DatumGetInt64(value);
+		partition->lost = DatumGetBool(SPI_getbinval(tuple, desc, 11, &isnull));
+		partition->unverified = partition->last_offset >= 0 && !partition->lost;
 	}
 	se_catalog_end(&scope);
 	reader->watermark = reader->def->watermark;
 	reader->idle_closed = DT_NOBEGIN;
 	set_others(reader);
+}
+
+/*
+ * Ask the source why last records were not to be had.  May raise its errors.
+ */
+static void
+ask_for_unfound(Reader *reader, int timeout_ms)
+{
+	for (int i = 0; i < reader->npartitions; i++)
+	{
+		ReaderPartition *partition = &reader->partitions[i];
+		int64		low;
+		int64		high;
+
+		if (!partition->unfound)
+			continue;
+		reader->routine->offsets(reader->source, i, timeout_ms, &low, &high);
+		partition->unfound = false;
+		/* a log that has grown since may have a record there now: it is looked at again */
+		if (high < partition->next_offset)
+			partition->lost = true;
+		else if (low > partition->last_offset)
+			partition->unverified = false;
+		reader->assign_wanted = true;
+	}
 }
 
 /*
@@ -168,6 +205,7 @@ se_partitions_discover(Reader *reader, int timeout_ms)
 	int			npartitions = reader->routine->partitions(reader->source, timeout_ms);
 	int64	   *lows;
 
+	ask_for_unfound(reader, timeout_ms);
 	if (npartitions <= known)
 		return false;
 	if (known == 0)
@@ -208,7 +246,10 @@ se_partitions_discover(Reader *reader, int timeout_ms)
 	return true;
 }
 
-/* What is read already goes on, and is at its end if it was. */
+/*
+ * What is read already goes on, and is at its end if it was.  Nothing that was
+ * fetched may be held.
+ */
 void
 se_partitions_assign(Reader *reader)
 {
@@ -223,10 +264,181 @@ se_partitions_assign(Reader *reader)
 			continue;
 		positions[n].partition = i;
 		positions[n].offset = partition->next_offset;
+		if (partition->unverified)
+		{
+			positions[n].offset = partition->last_offset;
+			reader->verifying = true;
+		}
 		n++;
 	}
 	reader->routine->assign(reader->source, positions, n);
+	reader->assign_wanted = false;
 	pfree(positions);
+}
+
+/*
+ * The log behind a partition's position, or all partitions' (-1), may be another
+ * one: look at the last record again before any other is taken.
+ */
+static void
+doubt(Reader *reader, int32 number)
+{
+	for (int i = 0; i < reader->npartitions; i++)
+	{
+		ReaderPartition *partition = &reader->partitions[i];
+
+		if ((number >= 0 && number != i) || partition->lost || partition->unverified ||
+			partition->last_offset < 0)
+			continue;
+		partition->unverified = true;
+		partition->caught_up = false;
+		reader->assign_wanted = true;
+	}
+}
+
+/*
+ * Whether a record that lies before the position is the one that was read there.
+ * Where there was none there still is none.
+ */
+static bool
+is_record_read(const ReaderPartition *partition, const SeRecord *record)
+{
+	return record->offset == partition->last_offset &&
+		record->timestamp == partition->last_timestamp &&
+		se_record_checksum(record) == partition->last_checksum;
+}
+
+/* Of an unverified or stopped partition: whether the event is for the caller. */
+static bool
+check_event(Reader *reader, ReaderPartition *partition, const SeSourceEvent *event)
+{
+	bool		positional = event->kind == SE_EVENT_EOF || event->kind == SE_EVENT_OFFSET_LOST ||
+		event->kind == SE_EVENT_DATA;
+
+	if (partition->lost)
+		return !positional;
+	if (!positional)
+		return true;
+	partition->unverified = false;
+	if (event->offset >= partition->next_offset)
+		return true;
+
+	/* the last record cannot be had: has retention taken it, or is this another log */
+	if (reader->routine->keeps_ends)
+		partition->unverified = partition->unfound = true;
+	else
+		reader->assign_wanted = true;
+	return false;
+}
+
+static void
+another_log(SeSourceBatch *batch, const ReaderPartition *partition)
+{
+	SeSourceEvent *event = &batch->events[batch->nevents++];
+
+	memset(event, 0, sizeof(*event));
+	event->kind = SE_EVENT_OFFSET_LOST;
+	event->partition = partition->partition;
+	event->offset = partition->next_offset;
+	event->sqlstate = ERRCODE_NO_DATA_FOUND;
+	snprintf(event->message, sizeof(event->message),
+			 "the records of partition %d before offset " INT64_FORMAT " are not those that were "
+			 "read: the topic was made anew, or has lost its end", partition->partition,
+			 partition->next_offset);
+}
+
+/*
+ * Leave out of the batch what its doubts are about: all that it holds of the
+ * partitions concerned may be of the other log, and comes again.
+ */
+static void
+take_doubts(Reader *reader, SeSourceBatch *batch)
+{
+	int			n = 0;
+
+	for (int i = 0; i < batch->nevents; i++)
+		if (batch->events[i].doubt)
+			doubt(reader, batch->events[i].partition);
+	if (reader->assign_wanted)
+		batch->nrecords = 0;
+	for (int i = 0; i < batch->nevents; i++)
+	{
+		const SeSourceEvent *event = &batch->events[i];
+
+		if (event->doubt ? event->message[0] == '\0' :
+			reader->assign_wanted && event->partition >= 0 &&
+			reader->partitions[event->partition].unverified)
+			continue;
+		if (n != i)
+			batch->events[n] = *event;
+		n++;
+	}
+	batch->nevents = n;
+}
+
+/*
+ * Take the records that only identify the log out of what was fetched, and with
+ * them all of a partition whose log is another one; an event tells of that.
+ */
+void
+se_partitions_check(Reader *reader, SeSourceBatch *batch)
+{
+	int			n = 0;
+
+	take_doubts(reader, batch);
+	if (!reader->verifying)
+		return;
+	for (int i = 0; i < batch->nrecords; i++)
+	{
+		const SeRecord *record = &batch->records[i];
+		ReaderPartition *partition = &reader->partitions[record->partition];
+
+		if (partition->lost)
+			continue;
+		if (partition->unverified)
+		{
+			if (record->offset < partition->next_offset)
+			{
+				partition->lost = !is_record_read(partition, record);
+				continue;
+			}
+			partition->unverified = false;
+		}
+		batch->records[n++] = *record;
+	}
+	batch->nrecords = n;
+
+	n = 0;
+	for (int i = 0; i < batch->nevents; i++)
+	{
+		const SeSourceEvent *event = &batch->events[i];
+		ReaderPartition *partition = event->partition >= 0 ?
+			&reader->partitions[event->partition] : NULL;
+
+		if (partition == NULL || !(partition->unverified || partition->lost) ||
+			check_event(reader, partition, event))
+		{
+			if (n != i)
+				batch->events[n] = *event;
+			n++;
+		}
+	}
+	batch->nevents = n;
+
+	reader->verifying = false;
+	for (int i = 0; i < reader->npartitions; i++)
+	{
+		ReaderPartition *partition = &reader->partitions[i];
+
+		if (partition->lost && partition->unverified && batch->nevents < SE_EVENTS_MAX)
+		{
+			another_log(batch, partition);
+			partition->unverified = false;
+			reader->assign_wanted = true;
+		}
+		if (partition->unverified)
+			reader->verifying = true;
+	}
 }
 
 /*

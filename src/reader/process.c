@@ -235,6 +235,21 @@ learn_verdicts(Reader *reader, const SeBatch *batch, const int64 *event_time, in
 	}
 }
 
+/* Of the bytes of a record; with its timestamp it tells whether an offset has it still. */
+uint32
+se_record_checksum(const SeRecord *record)
+{
+	pg_crc32c	crc;
+
+	INIT_CRC32C(crc);
+	if (record->key)
+		COMP_CRC32C(crc, record->key, record->key_len);
+	if (record->payload)
+		COMP_CRC32C(crc, record->payload, record->payload_len);
+	FIN_CRC32C(crc);
+	return crc;
+}
+
 /*
  * Judge records[0..n-1], advance partitions; fills good_rows and row_watermark.
  * Returns the number of good rows.
@@ -309,17 +324,7 @@ judge_batch(Reader *reader, SeBatch *batch, const SeRecord *records, int nrecord
 		ReaderPartition *partition = &reader->partitions[record->partition];
 
 		if (record->offset == partition->last_offset)
-		{
-			pg_crc32c	crc;
-
-			INIT_CRC32C(crc);
-			if (record->key)
-				COMP_CRC32C(crc, record->key, record->key_len);
-			if (record->payload)
-				COMP_CRC32C(crc, record->payload, record->payload_len);
-			FIN_CRC32C(crc);
-			partition->last_checksum = crc;
-		}
+			partition->last_checksum = se_record_checksum(record);
 	}
 	return ngood;
 }

@@ -46,6 +46,7 @@
 #define SESSION_COMMIT_MS 20
 #define DISCOVER_INTERVAL_MS 30000
 #define DISCOVER_TABLE_INTERVAL_MS 1000
+#define VERIFY_INTERVAL_MS 250
 #define HOUSEKEEPING_MS 1000
 #define ASK_TIMEOUT_MS 5000
 #define IDLE_WAIT_MS 5000
@@ -270,6 +271,9 @@ handle_event(Reader *reader, const SeSourceEvent *event)
 					reader->dirty = true;
 				}
 				partition->caught_up = true;
+				/* the source answers again */
+				if (se_my_slot->message[0] != '\0')
+					se_worker_message("");
 				break;
 			}
 		case SE_EVENT_OFFSET_LOST:
@@ -527,7 +531,8 @@ drain(Reader *reader, bool *more)
 		if (reader->source_in_transaction)
 			PopActiveSnapshot();
 		got = fetched->nrecords > 0;
-		if (got)
+		se_partitions_check(reader, fetched);
+		if (fetched->nrecords > 0)
 		{
 			se_worker_phase(SE_PHASE_READING);
 			if (!begin_cycle(reader))
@@ -565,6 +570,8 @@ drain(Reader *reader, bool *more)
 				}
 		}
 		reader->routine->release(reader->source, fetched);
+		if (reader->assign_wanted)
+			se_partitions_assign(reader);
 
 		if (commit_due(reader, GetCurrentTimestamp()))
 		{
@@ -604,6 +611,8 @@ next_timeout(Reader *reader, TimestampTz now, int poll_ms)
 					   Max(reader->last_commit, reader->cycle_began) + commit_interval(reader));
 	deadline = Min(deadline, se_partitions_next_move(reader));
 	deadline = Min(deadline, trigger_due(reader));
+	if (reader->verifying)
+		deadline = Min(deadline, now + VERIFY_INTERVAL_MS * 1000);
 	if (poll_ms > 0)
 		deadline = Min(deadline, now + (int64) poll_ms * 1000);
 	if (deadline <= now || (reader->replay_wanted && !reader->dirty))
@@ -634,12 +643,14 @@ run_reader(Reader *reader)
 		int			fd = reader->routine->wait_fd(reader->source, &poll_ms);
 		long		timeout;
 
-		if (!reader->dirty && now - last_discover >= discover_interval)
+		if (!reader->dirty && now - last_discover >=
+			(reader->verifying ? VERIFY_INTERVAL_MS * (int64) 1000 : discover_interval))
 		{
 			bool		grown = false;
 
 			se_cycle_end_empty(reader);
-			if (try_discover(reader, &grown) && grown && !assign_partitions(reader, true))
+			if (try_discover(reader, &grown) && (grown || reader->assign_wanted) &&
+				!assign_partitions(reader, grown))
 				return OUTCOME_RELOAD;
 			last_discover = now;
 		}

@@ -51,7 +51,10 @@ typedef struct ReaderPartition
 	bool		complete;		/* nothing lies before start_offset for us */
 	bool		idle;			/* as committed */
 	bool		caught_up;		/* at the partition's end, as the source said */
-	bool		lost;			/* its offset is not in the log any more */
+	bool		lost;			/* stopped: the operator decides where it goes on */
+	bool		unverified;		/* whether the log still has the last record is
+								 * not known yet */
+	bool		unfound;		/* it was not to be had: the source must be asked why */
 	int64		start_offset;
 	int64		next_offset;
 	int64		high_offset;	/* -1 unknown */
@@ -143,6 +146,8 @@ typedef struct Reader
 	SeDecoder  *decoder;
 	SeSourceBatch *fetched;
 	bool		source_in_transaction;	/* a table-backed source */
+	bool		verifying;		/* some partition may be unverified */
+	bool		assign_wanted;	/* positions differ from those of the source */
 	MemoryContext context;
 	MemoryContext cycle;
 	MemoryContext batch;
@@ -241,10 +246,12 @@ extern TimestampTz se_reader_watermark(Reader *reader, TimestampTz now, bool *id
 extern void se_partitions_committed(Reader *reader, TimestampTz watermark, const bool *idle);
 extern TimestampTz se_partitions_idle_close(Reader *reader, TimestampTz now);
 extern TimestampTz se_partitions_next_move(const Reader *reader);
+extern void se_partitions_check(Reader *reader, SeSourceBatch *batch);
 extern void se_partition_problem(Reader *reader, int32 partition, const char *problem);
 
 /* process.c */
 extern int	se_process_batch(Reader *reader, const SeRecord *records, int nrecords);
+extern uint32 se_record_checksum(const SeRecord *record);
 extern int	se_process_replayed(Reader *reader, const SeRecord *records, int nrecords);
 extern void se_add_rows(Reader *reader, ReaderQuery *query, const SeBatch *batch,
 						const SeRecord *records, const int *rows, int n);

@@ -19,6 +19,14 @@
  *	  otherwise the client is thrown away and made anew, which costs some
  *	  milliseconds and happens after errors only.
  *
+ *	  Doubts.  A topic that is deleted and made again within a moment is the same
+ *	  one to librdkafka, which knows it by its name.  What it does notice is that a
+ *	  fetch was refused because the partition is not there, or is led by another
+ *	  broker; it says so in its debug log alone, and fetches on where it was once a
+ *	  leader is found.  That line comes before any record of the new log, and is
+ *	  passed on as an event without a message: the caller shall compare what it has
+ *	  read.
+ *
  *	  Threads.  librdkafka's threads must not take the server's signals: all are
  *	  blocked while one may be created.  No callbacks are registered, so none of
  *	  our code runs on them.
@@ -397,6 +405,7 @@ end_event(SeSourceEvent *event, int32 partition, int64 offset)
 	event->partition = partition;
 	event->offset = offset;
 	event->message[0] = event->hint[0] = '\0';
+	event->doubt = false;
 }
 
 /* ---- assign ---- */
@@ -637,7 +646,7 @@ put_event(KafkaSource *source, SeSourceBatch *batch, const SeSourceEvent *event)
 		batch->events[batch->nevents++] = *event;
 		return;
 	}
-	if (event->kind != SE_EVENT_TRANSIENT)
+	if (event->kind != SE_EVENT_TRANSIENT || event->doubt)
 		keep_event(source, event);
 }
 
@@ -652,6 +661,46 @@ take_pending(KafkaSource *source, SeSourceBatch *batch)
 	batch->nevents = n;
 	source->npending -= n;
 	memmove(source->pending, source->pending + n, source->npending * sizeof(SeSourceEvent));
+}
+
+static void
+doubt_event(SeSourceEvent *event)
+{
+	memset(event, 0, sizeof(*event));
+	event->kind = SE_EVENT_TRANSIENT;
+	event->partition = -1;
+	event->offset = -1;
+	event->sqlstate = ERRCODE_CONNECTION_FAILURE;
+	event->doubt = true;
+}
+
+/*
+ * A line of librdkafka's log; most of them are of its debug log.
+ */
+static void
+take_log(KafkaSource *source, SeSourceBatch *batch, const char *facility, const char *text)
+{
+	if (strcmp(facility, "BROKERUA") == 0)
+	{
+		SeSourceEvent event;
+
+		doubt_event(&event);
+		if (batch)
+			put_event(source, batch, &event);
+		else
+			keep_event(source, &event);
+	}
+	/* a connection that the broker closes is only logged */
+	else if (strcmp(facility, "FAIL") == 0 &&
+			 (source->trouble == RD_KAFKA_RESP_ERR_NO_ERROR ||
+			  source->trouble == RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN))
+	{
+		const char *thread_end = strstr(text, "]: ");
+
+		source->trouble = RD_KAFKA_RESP_ERR__TRANSPORT;
+		se_kafka_copy_text(source->trouble_text, sizeof(source->trouble_text),
+						   thread_end ? thread_end + 3 : text);
+	}
 }
 
 /*
@@ -699,18 +748,8 @@ se_kafka_serve_events(KafkaSource *source, SeSourceBatch *batch)
 			const char *text;
 			int			level;
 
-			/* a connection that the broker closes is only logged */
-			if (rd_kafka_event_log(event, &facility, &text, &level) == 0 &&
-				strcmp(facility, "FAIL") == 0 &&
-				(source->trouble == RD_KAFKA_RESP_ERR_NO_ERROR ||
-				 source->trouble == RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN))
-			{
-				const char *thread_end = strstr(text, "]: ");
-
-				source->trouble = RD_KAFKA_RESP_ERR__TRANSPORT;
-				se_kafka_copy_text(source->trouble_text, sizeof(source->trouble_text),
-								   thread_end ? thread_end + 3 : text);
-			}
+			if (rd_kafka_event_log(event, &facility, &text, &level) == 0)
+				take_log(source, batch, facility, text);
 		}
 		rd_kafka_event_destroy(event);
 	}
@@ -780,10 +819,10 @@ kafka_fetch(SeSource *opaque, SeSourceBatch *batch, int max_records)
 	batch->nrecords = batch->nevents = 0;
 
 	take_pending(source, batch);
-	se_kafka_serve_events(source, batch);
-
 	received = rd_kafka_consume_batch_queue(source->queue, 0, source->messages,
 											Min(max_records, SE_BATCH_MAX));
+	/* after the records: a doubt must not come later than those that it is about */
+	se_kafka_serve_events(source, batch);
 	if (received <= 0)
 		return;
 	source->nmessages = (int) received;
@@ -862,6 +901,7 @@ kafka_drain_fd(SeSource *opaque)
 
 const SeSourceRoutine se_kafka_routine = {
 	.name = "kafka",
+	.keeps_ends = true,
 	.open = kafka_open,
 	.close = kafka_close,
 	.partitions = se_kafka_partitions,

@@ -71,6 +71,25 @@ classify(rd_kafka_resp_err_t error, int *sqlstate)
 }
 
 /*
+ * After these the topic, or the end of its log, may be another one of the same
+ * name: it was away, or all that keep it were.
+ */
+static bool
+leaves_doubt(rd_kafka_resp_err_t error)
+{
+	switch (error)
+	{
+		case RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART:
+		case RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC:
+		case RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION:
+		case RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN:
+			return true;
+		default:
+			return false;
+	}
+}
+
+/*
  * se_kafka_copy_text
  */
 void
@@ -138,6 +157,7 @@ se_kafka_event(const KafkaSource *source, rd_kafka_resp_err_t error, const char 
 	event->partition = partition;
 	event->offset = offset;
 	event->hint[0] = '\0';
+	event->doubt = leaves_doubt(error);
 	se_kafka_copy_text(detail, sizeof(detail), text ? text : rd_kafka_err2str(error));
 
 	switch (event->kind)
@@ -148,6 +168,12 @@ se_kafka_event(const KafkaSource *source, rd_kafka_resp_err_t error, const char 
 					 partition);
 			snprintf(event->hint, sizeof(event->hint), "Retention has passed it, or the topic was "
 					 "made anew.");
+			break;
+		case SE_EVENT_DATA:
+			snprintf(event->message, sizeof(event->message),
+					 "the record at offset " INT64_FORMAT " of partition %d cannot be fetched: %s",
+					 offset, partition, detail);
+			snprintf(event->hint, sizeof(event->hint), "stream_engine.skip() steps over it.");
 			break;
 		case SE_EVENT_CONFIG:
 			if (event->sqlstate == ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION)

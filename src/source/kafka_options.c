@@ -633,6 +633,9 @@ se_kafka_settings(Oid relid, Oid userid, const char **mechanism)
 	settings = add_setting(settings, "isolation.level", "read_committed", NULL, false);
 	settings = add_setting(settings, "allow.auto.create.topics", "false", NULL, false);
 	settings = add_setting(settings, "log.queue", "true", NULL, false);
+	/* what a partition's leader answers in place of records is told in no other way */
+	settings = add_setting(settings, "debug", "topic", NULL, false);
+	settings = add_setting(settings, "topic.metadata.propagation.max.ms", "5000", NULL, false);
 	settings = add_setting(settings, "log.connection.close", "false", NULL, false);
 	if (*mechanism != NULL && strcmp(*mechanism, "GSSAPI") == 0)
 		settings = add_setting(settings, "sasl.kerberos.min.time.before.relogin", "0", NULL, false);

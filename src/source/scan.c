@@ -432,7 +432,8 @@ take_events(StreamScan *scan)
 				}
 				break;
 			case SE_EVENT_TRANSIENT:
-				strlcpy(scan->trouble, event->message, sizeof(scan->trouble));
+				if (event->message[0] != '\0')
+					strlcpy(scan->trouble, event->message, sizeof(scan->trouble));
 				break;
 			default:
 				ereport(ERROR,

@@ -51,6 +51,9 @@ typedef struct SeSourceEvent
 	int			sqlstate;
 	char		message[320];	/* never holds a secret */
 	char		hint[200];		/* "" if none */
+	bool		doubt;			/* what is behind the positions may have become
+								 * another log, also behind the records of the
+								 * batch; without a message if that is all */
 } SeSourceEvent;
 
 #define SE_EVENTS_MAX 64
@@ -76,6 +79,9 @@ typedef struct SePosition
 typedef struct SeSourceRoutine
 {
 	const char *name;
+
+	/* A partition's end offset never moves back as long as it is the same log. */
+	bool		keeps_ends;
 
 	/*
 	 * Opens the source of stream "relid" (a foreign table) with the options
@@ -220,7 +226,7 @@ typedef struct SeSourceLibrary
 	void		(*scan_override_pop) (SeScanOverride *override);
 } SeSourceLibrary;
 
-#define SE_SOURCE_ABI 1
+#define SE_SOURCE_ABI 2
 #define SE_SOURCE_LIBRARY "$libdir/stream_engine_source"
 #define SE_SOURCE_SYMBOL "se_source_library"
 
