@@ -103,7 +103,8 @@ CREATE VIEW stream_engine.queries WITH (security_barrier) AS
 		COALESCE(q.error_partition, s.error_partition) AS error_partition,
 		COALESCE(q.error_offset, s.error_offset) AS error_offset,
 		COALESCE(q.error_at, s.error_at) AS error_at,
-		q.emit, q.emit_interval, q.allowed_lateness, q.correction_horizon, q.late, q.start, q.batch_view, q.live_view,
+		q.emit, q.emit_interval, q.allowed_lateness, q.correction_horizon, q.late,
+		q.trigger_count, q.trigger_interval, q.state_ttl, q.start, q.batch_view, q.live_view,
 		pg_catalog.pg_get_viewdef(q.batch_view::oid) AS definition,
 		q.created_at
 	FROM stream_engine.query q
@@ -188,7 +189,7 @@ DECLARE
 	idle_timeout interval;
 	idle_close interval;
 	processing boolean;
-	any_finding boolean := false;
+	held_up boolean := false;
 BEGIN
 	SELECT * INTO q FROM stream_engine.queries v WHERE v.name = why.query;
 	IF NOT FOUND THEN
@@ -218,14 +219,19 @@ BEGIN
 			WHEN 'restored' THEN pg_catalog.format('It comes from another database: SELECT stream_engine.resume(%L, start => ...).', q.stream)
 			WHEN 'paused' THEN 'Call stream_engine.resume().'
 			ELSE 'Call stream_engine.resume() when the cause is mended.' END);
-		any_finding := true;
+		held_up := true;
 		RETURN NEXT;
 	END IF;
-	IF pg_catalog.current_setting('stream_engine.enabled', true) = 'off' THEN
+	IF pg_catalog.pg_is_in_recovery() THEN
+		finding := 'this server is a standby';
+		detail := pg_catalog.format('its workers run on the primary; what follows is of the commit at %s', t.committed_at);
+		hint := 'Ask the primary whether the worker runs. Here workers start when the standby is promoted.';
+		RETURN NEXT;
+	ELSIF pg_catalog.current_setting('stream_engine.enabled', true) = 'off' THEN
 		finding := 'the engine is switched off';
 		detail := 'stream_engine.enabled is off';
 		hint := 'ALTER SYSTEM SET stream_engine.enabled = on, then SELECT pg_reload_conf().';
-		any_finding := true;
+		held_up := true;
 		RETURN NEXT;
 	ELSIF q.state = 'running' THEN
 		SELECT w.pid, w.message INTO p FROM stream_engine.stat_workers w
@@ -235,13 +241,13 @@ BEGIN
 			finding := 'the worker has a problem';
 			detail := p.message;
 			hint := 'It tries again by itself; the server log tells more.';
-			any_finding := true;
+			held_up := true;
 			RETURN NEXT;
 		ELSIF p.pid IS NULL THEN
 			finding := 'no worker is running for the query';
 			detail := NULL;
 			hint := 'One starts within a moment, unless shared_preload_libraries, max_worker_processes or stream_engine.max_workers forbid it: see the server log.';
-			any_finding := true;
+			held_up := true;
 			RETURN NEXT;
 		END IF;
 	END IF;
@@ -251,7 +257,7 @@ BEGIN
 		finding := pg_catalog.format('partition %s has stopped', p.partition);
 		detail := p.problem;
 		hint := pg_catalog.format('Decide where to go on: SELECT stream_engine.resume(%L, start => ''earliest'') or ''latest''.', q.stream);
-		any_finding := true;
+		held_up := true;
 		RETURN NEXT;
 	END LOOP;
 
@@ -273,7 +279,7 @@ BEGIN
 		finding := 'it is catching up';
 		detail := pg_catalog.format('%s records are still to be read', n.lag);
 		hint := NULL;
-		any_finding := true;
+		held_up := true;
 		RETURN NEXT;
 	END IF;
 	IF n.dead > 0 OR n.future > 0 OR COALESCE(t.decoded, 0) = 0 THEN
@@ -283,7 +289,6 @@ BEGIN
 		hint := CASE WHEN n.dead > 0 THEN 'SELECT * FROM stream_engine.dead_letters tells why; stream_engine.retry_dead_letters() when the cause is mended.'
 			WHEN n.future > 0 THEN 'Compare the clocks, and the unit of the event time; option max_future says how far ahead is too far.'
 			WHEN n.tombstones > 0 THEN 'A record without a payload is not an event.' END;
-		any_finding := true;
 		RETURN NEXT;
 		IF COALESCE(t.decoded, 0) = 0 THEN
 			RETURN;
@@ -292,20 +297,29 @@ BEGIN
 
 	/* the window that comes next, and who holds it up */
 	next_end := stream_engine.next_window_end(why.query);
-	IF next_end IS NULL THEN
+	IF q.trigger_count IS NOT NULL OR q.trigger_interval IS NOT NULL THEN
+		IF t.counted > 0 AND t.rows_out = 0 THEN
+			finding := 'no trigger has fired yet';
+			detail := pg_catalog.concat_ws(', ', 'a key''s row is written with every ' || q.trigger_count || ' records of it',
+				'rows that have changed are written every ' || q.trigger_interval);
+			hint := pg_catalog.format('SELECT * FROM %s shows the totals so far.', q.live_view);
+			held_up := true;
+			RETURN NEXT;
+		END IF;
+	ELSIF next_end IS NULL THEN
 		NULL;
 	ELSIF processing THEN
 		finding := 'the clock closes the next window';
 		detail := pg_catalog.format('it ends at %s', next_end);
 		hint := NULL;
-		any_finding := true;
+		held_up := true;
 		RETURN NEXT;
 	ELSIF n.all_idle THEN
 		finding := 'all partitions are idle';
 		detail := pg_catalog.format('the watermark stands at %s, the next window ends at %s', t.watermark, next_end);
 		hint := pg_catalog.format('A record with event time %s or later closes it%s; or, if no earlier one comes: SELECT stream_engine.advance_watermark(%L, %L).',
 			next_end + delay, ', and so do ' || idle_close || ' without a record', q.stream, next_end);
-		any_finding := true;
+		held_up := true;
 		RETURN NEXT;
 	ELSE
 		FOR p IN SELECT * FROM stream_engine.stat_partitions v
@@ -324,7 +338,7 @@ BEGIN
 				hint := CASE WHEN p.lag > 0 THEN pg_catalog.format('%s records of it are still to be read.', p.lag)
 					ELSE pg_catalog.format('It has been read to its end; it is left out after %s without a record.', idle_timeout) END;
 			END IF;
-			any_finding := true;
+			held_up := true;
 			RETURN NEXT;
 		END LOOP;
 	END IF;
@@ -336,20 +350,18 @@ BEGIN
 		hint := CASE WHEN t.late > 0 THEN 'SELECT * FROM stream_engine.late_events; a larger watermark_delay lets them in.'
 			WHEN t.before_start > 0 THEN 'The first complete window comes soon; emit_partial => true emits partial ones.'
 			ELSE 'Check the WHERE clause.' END;
-		any_finding := true;
+		held_up := true;
 		RETURN NEXT;
 	ELSIF t.late > 0 THEN
 		finding := pg_catalog.format('%s records came too late', t.late);
 		detail := 'their windows had closed';
 		hint := 'SELECT * FROM stream_engine.late_events; a larger watermark_delay lets them in.';
-		any_finding := true;
 		RETURN NEXT;
 	END IF;
 	IF t.failed > 0 THEN
 		finding := pg_catalog.format('%s records could not be taken by this query', t.failed);
 		detail := NULL;
 		hint := 'SELECT * FROM stream_engine.failed_records tells why.';
-		any_finding := true;
 		RETURN NEXT;
 	END IF;
 	IF t.windows_incomplete > 0 OR (t.before_start > 0 AND t.counted > 0) THEN
@@ -358,10 +370,9 @@ BEGIN
 		detail := pg_catalog.format('windows from %s on are complete', t.complete_from);
 		hint := CASE WHEN processing THEN 'emit_partial => true emits partial ones.'
 			ELSE 'Start the query at ''earliest'', or with emit_partial => true.' END;
-		any_finding := true;
 		RETURN NEXT;
 	END IF;
-	IF NOT any_finding THEN
+	IF NOT held_up THEN
 		finding := 'nothing is held up';
 		detail := CASE WHEN t.windows_closed > 0 THEN pg_catalog.format('%s windows have closed, the last rows came at %s, and none is open', t.windows_closed, COALESCE(t.emitted_at::text, '(never)'))
 			ELSE pg_catalog.format('%s records have been taken', t.counted) END;
