@@ -11,6 +11,8 @@
  *	  a range rows are inserted in the order of their keys, which costs the unique
  *	  index half of what hash order does.
  *
+ *	  Windows that overlap share what their slices hold (sliding.c).
+ *
  *	  A slice whose runs hold many times the groups that they stand for is folded
  *	  into one run when it is flushed, so that state is bounded by the groups
  *	  and not by the commits.
@@ -28,6 +30,7 @@
 #include "close.h"
 #include "engine/engine.h"
 #include "global.h"
+#include "sliding.h"
 
 /* A slice is folded when it has this many runs, and this many entries a group. */
 #define FOLD_RUNS 16
@@ -246,11 +249,18 @@ emit_window(ReaderQuery *query, SeStateLog *log, SeEmission *emission,
 {
 	int64		entries = 0;
 	int			nranges;
+	SeMemtable *table;
 
 	if (nmembers == 1 && members[0]->nruns == 0)
 	{
 		if (members[0]->table != NULL)
 			emit_groups(emission, members[0]->table, window);
+		return;
+	}
+	table = se_sliding_window(query, log, window, members, nmembers);
+	if (table != NULL)
+	{
+		emit_groups(emission, table, window);
 		return;
 	}
 	for (int i = 0; i < nmembers; i++)
@@ -357,6 +367,7 @@ se_close_windows(Reader *reader, ReaderQuery *query, TimestampTz watermark, Time
 	OpenSlice **slices;
 	int			nslices;
 
+	se_sliding_learn(query);
 	if (!emits && !something_expires(query, watermark))
 		return;
 	old = MemoryContextSwitchTo(reader->cycle);

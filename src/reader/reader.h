@@ -123,6 +123,7 @@ typedef struct ReaderQuery
 	int64		changes_seq;	/* emit => 'changes': seq of the commit that emitted last */
 	TimestampTz changes_at;		/* and when; DT_NOBEGIN: never */
 	List	   *spare;			/* emptied memtables */
+	struct SeSliding *sliding;	/* merged slices of overlapping windows, or NULL */
 	/* global windows: keys changed since the interval trigger fired */
 	SeMemtable *changed;
 	bool		has_changed;

@@ -513,7 +513,6 @@ static void
 merge_block(SeMemtable *table, int n)
 {
 	const SeGroupLayout *layout = table->layout;
-	uint32		states_offset = layout->key_offset + layout->key_size;
 	char	   *entries = table->scratch;
 
 	for (int i = 0; i < n; i++)
@@ -523,30 +522,7 @@ merge_block(SeMemtable *table, int n)
 		__builtin_prefetch(slot_at(table, home_of(table, entry->hash)), 1);
 	}
 	for (int i = 0; i < n; i++)
-	{
-		const SeGroup *entry = (const SeGroup *) (entries + i * layout->slot_size);
-		int64		before = table->ngroups;
-		SeGroup    *group;
-
-		while ((group = se_memtable_find(table, entry)) == NULL)
-			se_memtable_grow(table);
-		if (layout->plain && table->ngroups > before)
-		{
-			memcpy(group->has, entry->has, layout->has_words * sizeof(uint64));
-			memcpy((char *) group + states_offset, (const char *) entry + states_offset,
-				   layout->slot_size - states_offset);
-			continue;
-		}
-		for (int s = 0; s < layout->nstates; s++)
-		{
-			const SeStateDef *state = &layout->states[s];
-
-			if (state->kind == STATE_COMBINE)
-				se_combine_merge(table, state, group, entry);
-			else
-				se_kernel_merge(table, state, group, entry);
-		}
-	}
+		se_group_merge(table, (const SeGroup *) (entries + i * layout->slot_size));
 }
 
 void

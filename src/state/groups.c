@@ -1,13 +1,13 @@
 /*
  * groups.c
- *	  Single groups: find, add, remove.
+ *	  Groups from table to table: find, add, merge, remove.
  *
  * NOTES
- *	  Whole tables are merged through their byte form (flush, merge).  Sessions
- *	  and triggers move single groups from table to table; then the slot of one
- *	  table serves as the entry for the other, except for states of aggregates'
- *	  own functions, which travel as bytes here too, for they remember their
- *	  memory context.
+ *	  State that is kept is merged from its byte form (codec_read.c).  Sessions
+ *	  and triggers move single groups from table to table, and windows that
+ *	  overlap merge whole tables; then the slot of one table serves as the entry
+ *	  for the other, except for states of aggregates' own functions, which travel
+ *	  as bytes here too, for they remember their memory context.
  */
 #include "postgres.h"
 
@@ -111,6 +111,33 @@ se_memtable_add(SeMemtable *table, SeMemtable *from, const SeGroup *source)
 	if (from != table)
 		MemoryContextReset(from->call_context);
 	return group;
+}
+
+void
+se_memtable_merge_table(SeMemtable *table, SeMemtable *from)
+{
+	MemoryContext old;
+	SeGroup    *group;
+	int64		position = 0;
+
+	if (table->layout->has_combine)
+	{
+		while ((group = se_memtable_next(from, &position)) != NULL)
+			(void) se_memtable_add(table, from, group);
+		return;
+	}
+	se_memtable_cover(table, 0, PG_UINT32_MAX);
+	old = MemoryContextSwitchTo(table->call_context);
+	while ((group = se_memtable_next(from, &position)) != NULL)
+		se_group_merge(table, group);
+	MemoryContextSwitchTo(old);
+	MemoryContextReset(table->call_context);
+}
+
+bool
+se_layout_has_combine(const SeGroupLayout *layout)
+{
+	return layout->has_combine;
 }
 
 void

@@ -64,6 +64,9 @@ extern SeGroupLayout *se_layout_create(int nkeys, const SeKeySpec *keys, int nag
  */
 extern uint32 se_layout_stamp(const SeGroupLayout *layout);
 
+/* Whether some aggregate is of SE_AGG_COMBINE: merging may take long, and heed the order. */
+extern bool se_layout_has_combine(const SeGroupLayout *layout);
+
 /*
  * A memtable in its own child of "parent".  "expected_groups" sizes it.
  */
@@ -139,6 +142,9 @@ extern SeGroup *se_memtable_get_row(SeMemtable *table, const SeVector *keys, int
 extern SeGroup *se_memtable_add(SeMemtable *table, SeMemtable *from, const SeGroup *group);
 extern SeGroup *se_memtable_add_key(SeMemtable *table, const SeGroup *group);
 extern uint32 se_group_hash(const SeGroup *group);
+
+/* Merge all groups of "from", whose groups may be moved, into "table". */
+extern void se_memtable_merge_table(SeMemtable *table, SeMemtable *from);
 extern void se_memtable_remove(SeMemtable *table, SeGroup *group);
 
 /* All groups sorted by key (btree order of the keys, NULLs last), palloc'd array. */

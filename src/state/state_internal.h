@@ -381,4 +381,33 @@ extern Datum se_combine_result(SeMemtable *table, const SeStateDef *state, SeGro
 							   bool *isnull);
 extern const char *se_combine_refusal(const Aggref *aggref);
 
+/* Merge a decoded entry, or a slot of another table if no state is of STATE_COMBINE. */
+static inline void
+se_group_merge(SeMemtable *table, const SeGroup *entry)
+{
+	const SeGroupLayout *layout = table->layout;
+	uint32		states_offset = layout->key_offset + layout->key_size;
+	int64		before = table->ngroups;
+	SeGroup    *group;
+
+	while ((group = se_memtable_find(table, entry)) == NULL)
+		se_memtable_grow(table);
+	if (layout->plain && table->ngroups > before)
+	{
+		memcpy(group->has, entry->has, layout->has_words * sizeof(uint64));
+		memcpy((char *) group + states_offset, (const char *) entry + states_offset,
+			   layout->slot_size - states_offset);
+		return;
+	}
+	for (int s = 0; s < layout->nstates; s++)
+	{
+		const SeStateDef *state = &layout->states[s];
+
+		if (state->kind == STATE_COMBINE)
+			se_combine_merge(table, state, group, entry);
+		else
+			se_kernel_merge(table, state, group, entry);
+	}
+}
+
 #endif							/* SE_STATE_INTERNAL_H */
