@@ -29,7 +29,7 @@ END $$;
 
 SELECT stream_engine.create_query('wrong', 'SELECT count(*) FROM orders GROUP BY tumble(t, ''1 hour'')', emit => 'changes', emit_interval => '1 month');
 SELECT stream_engine.create_query('wrong', 'SELECT count(*) FROM orders GROUP BY tumble(t, ''1 hour'')', emit => 'changes', correction_horizon => '1 day');
-SELECT stream_engine.create_query('wrong', 'SELECT count(*) FROM orders GROUP BY session(t, ''1 hour'')', emit => 'changes');
+SELECT stream_engine.create_query('wrong', 'SELECT count(*) FROM orders', trigger_count => 1, emit => 'changes');
 
 SELECT stream_engine.create_query('tumbling', $$
 	SELECT kind, count(*) AS n, max(amount) AS top FROM orders GROUP BY tumble(t, '10 minutes'), kind $$,

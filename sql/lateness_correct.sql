@@ -32,7 +32,7 @@ SELECT stream_engine.create_query('wrong', 'SELECT count(*) FROM orders GROUP BY
 SELECT stream_engine.create_query('wrong', 'SELECT count(*) FROM orders GROUP BY tumble(t, ''1 hour'')', allowed_lateness => '-1 second');
 SELECT stream_engine.create_query('wrong', 'SELECT count(*) FROM orders GROUP BY tumble(t, ''1 hour'')', emit => 'sometimes');
 SELECT stream_engine.create_query('wrong', 'SELECT count(*) FROM orders GROUP BY tumble(t, ''1 hour'')', emit_interval => '1 second');
-SELECT stream_engine.create_query('wrong', 'SELECT count(*) FROM orders GROUP BY session(t, ''1 hour'')', allowed_lateness => '1 second');
+SELECT stream_engine.create_query('wrong', 'SELECT count(*) FROM orders', trigger_count => 1, allowed_lateness => '1 second');
 
 SELECT stream_engine.create_query('tumbling', $$
 	SELECT kind, count(*) AS n, sum(amount) AS total FROM orders GROUP BY tumble(t, '10 minutes'), kind $$,

@@ -128,29 +128,31 @@ check_positive(FunctionCallInfo fcinfo, int arg, const char *name)
 				 errmsg("argument \"%s\" must be a positive interval without months", name)));
 }
 
-/* Only windows that are known before their rows can be shown early or corrected. */
+/* Only a window that ends can be shown before, or corrected. */
 static void
 check_emission(FunctionCallInfo fcinfo, const SeQueryPlan *plan)
 {
 	const char *argument = NULL;
+	bool		session = plan->window.kind == SE_WINDOW_SESSION;
 
-	if (plan->window.kind != SE_WINDOW_SESSION && plan->window.kind != SE_WINDOW_GLOBAL)
+	if (!session && plan->window.kind != SE_WINDOW_GLOBAL)
 		return;
-	if (!PG_ARGISNULL(ARG_EMIT) &&
-		strcmp(text_to_cstring(PG_GETARG_TEXT_PP(ARG_EMIT)), "changes") == 0)
+	if (!PG_ARGISNULL(ARG_CORRECTION_HORIZON))
+		argument = "correction_horizon";
+	else if (session)
+		return;
+	else if (!PG_ARGISNULL(ARG_EMIT) &&
+			 strcmp(text_to_cstring(PG_GETARG_TEXT_PP(ARG_EMIT)), "changes") == 0)
 		argument = "emit => 'changes'";
 	else if (!PG_ARGISNULL(ARG_ALLOWED_LATENESS) &&
 			 (PG_GETARG_INTERVAL_P(ARG_ALLOWED_LATENESS)->time != 0 ||
 			  PG_GETARG_INTERVAL_P(ARG_ALLOWED_LATENESS)->day != 0))
 		argument = "allowed_lateness";
-	else if (!PG_ARGISNULL(ARG_CORRECTION_HORIZON))
-		argument = "correction_horizon";
 	if (argument != NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 				 errmsg("%s is not supported for %s", argument,
-						plan->window.kind == SE_WINDOW_SESSION ? "session windows" :
-						"queries without a window")));
+						session ? "session windows" : "queries without a window")));
 }
 
 static void

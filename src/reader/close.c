@@ -30,6 +30,7 @@
 #include "close.h"
 #include "engine/engine.h"
 #include "global.h"
+#include "session.h"
 #include "sliding.h"
 
 /* A slice is folded when it has this many runs, and this many entries a group. */
@@ -332,6 +333,8 @@ se_windows_emit(ReaderQuery *query, TimestampTz watermark, TimestampTz now)
 	if (query->plan->window.kind == SE_WINDOW_GLOBAL)
 		return hash_get_num_entries(query->slices) > 0 &&
 			(query->def->trigger_count > 0 || se_global_due(query) <= now);
+	if (query->plan->window.kind == SE_WINDOW_SESSION)
+		return se_session_emits(query, watermark, now);
 	return query->next_close <= watermark || se_changes_are_due(query, now) ||
 		se_has_corrections(query);
 }

@@ -272,7 +272,8 @@ se_changes_due(const ReaderQuery *query)
 		return DT_NOEND;
 	hash_seq_init(&status, query->slices);
 	while ((slice = hash_seq_search(&status)) != NULL)
-		if (slice->changed && slice->last_end > query->closed_through)
+		if (slice->changed && (slice->last_end > query->closed_through ||
+							   query->plan->window.kind == SE_WINDOW_SESSION))
 		{
 			hash_seq_term(&status);
 			return query->changes_at == DT_NOBEGIN ? DT_NOBEGIN :

@@ -97,24 +97,25 @@ sink_of(SeEmission *emission)
 }
 
 static void
-set_engine_columns(SeEmission *emission, TimestampTz start, TimestampTz end, bool is_final)
+set_engine_columns(SeEmission *emission, TimestampTz start, TimestampTz end, bool is_final,
+				   int32 revision)
 {
 	int			noutput = emission->query->plan->output_desc->natts;
 
 	emission->values[0] = TimestampTzGetDatum(start);
 	emission->values[1] = TimestampTzGetDatum(end);
 	emission->values[2 + noutput] = BoolGetDatum(is_final);
-	emission->values[3 + noutput] = Int32GetDatum(0);
+	emission->values[3 + noutput] = Int32GetDatum(revision);
 	emission->values[4 + noutput] = TimestampTzGetDatum(emission->now);
 }
 
-static void
-insert(SeEmission *emission, SeMemtable *table, SeGroup *group, TimestampTz start,
-	   TimestampTz end, bool is_final)
+void
+se_emission_insert(SeEmission *emission, SeMemtable *table, SeGroup *group, TimestampTz start,
+				   TimestampTz end, bool is_final, int32 revision)
 {
 	if (!finish(emission, table, group, start, end))
 		return;
-	set_engine_columns(emission, start, end, is_final);
+	set_engine_columns(emission, start, end, is_final, revision);
 	se_results_insert(sink_of(emission), emission->values, emission->nulls);
 }
 
@@ -122,39 +123,65 @@ void
 se_emission_fresh(SeEmission *emission, SeMemtable *table, SeGroup *group, TimestampTz start,
 				  TimestampTz end)
 {
-	insert(emission, table, group, start, end, true);
+	se_emission_insert(emission, table, group, start, end, true, 0);
 }
 
 void
 se_emission_fresh_open(SeEmission *emission, SeMemtable *table, SeGroup *group,
 					   TimestampTz start, TimestampTz end)
 {
-	insert(emission, table, group, start, end, false);
+	se_emission_insert(emission, table, group, start, end, false, 0);
+}
+
+/* The keys of a group in values and nulls, where no row has been made. */
+static void
+set_keys(SeEmission *emission, SeMemtable *table, SeGroup *group)
+{
+	const SeQueryPlan *plan = emission->query->plan;
+
+	for (int key = 0; key < plan->nkeys; key++)
+	{
+		int			column = 2 + plan->keys[key].output - 1;
+
+		emission->values[column] = se_group_key(table, group, key, &emission->nulls[column]);
+	}
+}
+
+int64
+se_emission_delete(SeEmission *emission, SeMemtable *table, SeGroup *group, TimestampTz start,
+				   TimestampTz end)
+{
+	MemoryContext old = MemoryContextSwitchTo(emission->row_context);
+	int64		revision;
+
+	set_keys(emission, table, group);
+	set_engine_columns(emission, start, end, true, 0);
+	MemoryContextSwitchTo(old);
+	revision = se_results_delete(sink_of(emission), emission->values, emission->nulls);
+	MemoryContextReset(emission->row_context);
+	return revision;
+}
+
+void
+se_emission_rewrite(SeEmission *emission, SeMemtable *table, SeGroup *group, TimestampTz start,
+					TimestampTz end, bool is_final, int32 revision)
+{
+	bool		passes = finish(emission, table, group, start, end);
+
+	if (!passes)
+	{
+		(void) se_emission_delete(emission, table, group, start, end);
+		return;
+	}
+	set_engine_columns(emission, start, end, is_final, revision);
+	se_results_upsert(sink_of(emission), emission->values, emission->nulls, is_final);
 }
 
 void
 se_emission_replace(SeEmission *emission, SeMemtable *table, SeGroup *group, TimestampTz start,
 					TimestampTz end, bool is_final)
 {
-	bool		passes = finish(emission, table, group, start, end);
-
-	set_engine_columns(emission, start, end, is_final);
-	if (passes)
-		se_results_upsert(sink_of(emission), emission->values, emission->nulls, is_final);
-	else
-	{
-		const SeQueryPlan *plan = emission->query->plan;
-
-		/* the row has not been made, but its keys are known */
-		for (int key = 0; key < plan->nkeys; key++)
-		{
-			int			column = 2 + plan->keys[key].output - 1;
-
-			emission->values[column] = emission->group_values[2 + key];
-			emission->nulls[column] = emission->group_nulls[2 + key];
-		}
-		se_results_delete(sink_of(emission), emission->values, emission->nulls);
-	}
+	se_emission_rewrite(emission, table, group, start, end, is_final, 0);
 }
 
 bool

@@ -33,6 +33,19 @@ extern void se_emission_fresh_open(SeEmission *emission, SeMemtable *table, SeGr
 extern void se_emission_replace(SeEmission *emission, SeMemtable *table, SeGroup *group,
 								TimestampTz start, TimestampTz end, bool is_final);
 
+/*
+ * For windows whose bounds move: insert a row with a revision; write over the row with the
+ * same bounds, with a revision of at least that; delete it (its revision, or -1 if
+ * there is none).
+ */
+extern void se_emission_insert(SeEmission *emission, SeMemtable *table, SeGroup *group,
+							   TimestampTz start, TimestampTz end, bool is_final, int32 revision);
+extern void se_emission_rewrite(SeEmission *emission, SeMemtable *table, SeGroup *group,
+								TimestampTz start, TimestampTz end, bool is_final,
+								int32 revision);
+extern int64 se_emission_delete(SeEmission *emission, SeMemtable *table, SeGroup *group,
+								TimestampTz start, TimestampTz end);
+
 /* Whether the table has rows of a window. */
 extern bool se_emission_exists(SeEmission *emission, TimestampTz start, TimestampTz end);
 

@@ -6,7 +6,8 @@
  * NOTES
  *	  A session's group knows its first and last event time.  They are
  *	  ordinary min and max aggregates behind the query's, so that they are
- *	  updated, logged and merged as all others are.
+ *	  updated, logged and merged as all others are.  So are the marks that commits
+ *	  leave there, see session_private.h: their input is no column.
  */
 #include "postgres.h"
 
@@ -17,6 +18,7 @@
 #include "utils/fmgroids.h"
 
 #include "reader.h"
+#include "session.h"
 
 static Aggref *
 hidden_aggregate(Oid function, Oid argtype, Oid result, AttrNumber column)
@@ -42,19 +44,38 @@ hidden_aggregate(Oid function, Oid argtype, Oid result, AttrNumber column)
 	return aggref;
 }
 
-/* Hidden aggregates of a kind of window. */
+/* The inputs of marks. */
+#define INPUT_REVISION (-1)
+#define INPUT_SHOWN (-2)
+#define MAX_MARKS 3
+
+/* Hidden aggregates that rows advance. */
 int
 se_hidden_aggregates(const SeQueryPlan *plan)
 {
 	return plan->window.kind == SE_WINDOW_SESSION || plan->window.kind == SE_WINDOW_GLOBAL ? 2 : 0;
 }
 
+/* The marks of a session's group; returns their number. */
+static int
+add_marks(const SeQueryDef *def, Aggref **aggs)
+{
+	if (!se_session_revises(def))
+		return 0;
+	aggs[0] = hidden_aggregate(F_MAX_INT8, INT8OID, INT8OID, INPUT_REVISION);
+	if (strcmp(def->emit, "changes") != 0)
+		return 1;
+	aggs[1] = hidden_aggregate(F_MIN_TIMESTAMPTZ, TIMESTAMPTZOID, TIMESTAMPTZOID, INPUT_SHOWN);
+	aggs[2] = hidden_aggregate(F_MAX_TIMESTAMPTZ, TIMESTAMPTZOID, TIMESTAMPTZOID, INPUT_SHOWN);
+	return 3;
+}
+
 SeGroupLayout *
-se_query_layout(const SeQueryPlan *plan, MemoryContext context)
+se_query_layout(const SeQueryPlan *plan, const SeQueryDef *def, MemoryContext context)
 {
 	SeKeySpec	keys[SE_MAX_KEYS];
 	int			nhidden = se_hidden_aggregates(plan);
-	Aggref	  **aggs = palloc(sizeof(Aggref *) * (plan->naggs + nhidden + 1));
+	Aggref	  **aggs = palloc(sizeof(Aggref *) * (plan->naggs + nhidden + MAX_MARKS));
 
 	for (int i = 0; i < plan->nkeys; i++)
 		keys[i] = plan->keys[i].spec;
@@ -66,6 +87,7 @@ se_query_layout(const SeQueryPlan *plan, MemoryContext context)
 											 plan->time_column);
 		aggs[plan->naggs + 1] = hidden_aggregate(F_MAX_TIMESTAMPTZ, TIMESTAMPTZOID,
 												 TIMESTAMPTZOID, plan->time_column);
+		nhidden += add_marks(def, aggs + plan->naggs + nhidden);
 	}
 	else if (plan->window.kind == SE_WINDOW_GLOBAL)
 	{

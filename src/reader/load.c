@@ -97,9 +97,10 @@ load_query(Reader *reader, ReaderQuery *query, SeQueryDef *def)
 	query->eval = se_eval_create(query->plan, reader->desc, query->context);
 	query->finish = se_finish_create(query->plan, query->context);
 	se_user_end(&scope);
-	query->layout = se_query_layout(query->plan, query->context);
+	query->layout = se_query_layout(query->plan, def, query->context);
 	query->long_keys = se_has_long_keys(query->plan);
-	query->session_next_close = query->last_fired = query->last_expired = DT_NOBEGIN;
+	query->session_next_close = query->session_next_expiry = DT_NOBEGIN;
+	query->last_fired = query->last_expired = DT_NOBEGIN;
 	query->has_changed = query->plan->window.kind == SE_WINDOW_GLOBAL;
 	query->closed_through = reader->def->watermark > def->closed_through ?
 		def->closed_through : reader->def->watermark;

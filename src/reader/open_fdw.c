@@ -208,7 +208,7 @@ begin_scan(ForeignScanState *node, int eflags)
 				 errhint("Read the result table itself.")));
 	se_user_begin(&scope, scan->def->owner, scan->def->settings);
 	scan->plan = se_query_plan_of_view(scan->def->batch_view);
-	scan->layout = se_query_layout(scan->plan, scan->context);
+	scan->layout = se_query_layout(scan->plan, scan->def, scan->context);
 	scan->finish = se_finish_create(scan->plan, scan->context);
 	se_user_end(&scope);
 	scan->window_context = AllocSetContextCreate(scan->context, "stream_engine open window",
@@ -268,8 +268,8 @@ next_bucket(OpenScan *scan)
 }
 
 /*
- * Whether the session of "group" ends in its bucket; if not, it is carried.  Its bounds
- * become those of the row.
+ * Whether "group" is the last one of an open session; if another one follows, it is carried.
+ * Its bounds become those of the row.
  */
 static bool
 session_ends(OpenScan *scan, SeGroup *group)
@@ -292,6 +292,9 @@ session_ends(OpenScan *scan, SeGroup *group)
 	}
 	scan->group_values[0] = TimestampTzGetDatum(first);
 	scan->group_values[1] = TimestampTzGetDatum(last + gap);
+	/* one that has been emitted is kept as long as late rows may join it */
+	if (last + gap <= scan->def->closed_through)
+		return false;
 	return first >= scan->def->complete_from || scan->def->emit_partial;
 }
 
@@ -494,10 +497,11 @@ se_next_window_end(PG_FUNCTION_ARGS)
 	se_state_log_close(log);
 	if (scan.plan->window.kind == SE_WINDOW_SESSION)
 	{
-		/* no session ends before */
-		if (scan.nslices == 0)
-			PG_RETURN_NULL();
-		PG_RETURN_TIMESTAMPTZ(scan.slices[0].start + scan.plan->window.gap);
+		/* no session that is open ends before */
+		for (int i = 0; i < scan.nslices; i++)
+			if (scan.slices[i].end + scan.plan->window.gap > scan.def->closed_through)
+				PG_RETURN_TIMESTAMPTZ(scan.slices[i].start + scan.plan->window.gap);
+		PG_RETURN_NULL();
 	}
 	if (scan.plan->window.kind == SE_WINDOW_GLOBAL)
 		PG_RETURN_NULL();

@@ -523,15 +523,9 @@ update_slice(ReaderQuery *query, const SeBatch *batch, OpenSlice *slice, const i
 
 	if (query->plan->window.kind == SE_WINDOW_SESSION)
 	{
-		int64		gap = query->plan->window.gap;
-
-		/* all sessions that are open end after the committed watermark */
 		if (slice->table == NULL)
 			slice->table = take_memtable(query);
-		if (slice->start + gap <= query->closed_through)
-			query->session_next_close = query->closed_through + 1;
-		query->next_close = Min(query->next_close,
-								Max(slice->start + gap, query->closed_through + 1));
+		se_session_touch(query, slice);
 	}
 	else if (slice->table == NULL)
 	{

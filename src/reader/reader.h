@@ -94,6 +94,8 @@ typedef struct OpenSlice
 	SeMemtable *base;			/* groups as committed, kept by sessions and
 								 * global windows; or NULL */
 	bool		table_merged;	/* base has those of table, while committing */
+	bool		base_used;		/* sessions: since bases were last given back */
+	SeMemtable *marked;			/* sessions: keys, while committing */
 	/* what the state log holds */
 	int			nruns;
 	int64		entries;
@@ -116,6 +118,7 @@ typedef struct ReaderQuery
 	bool		long_keys;		/* keys may be too long for the index */
 	OpenSlice  *last_slice;		/* of the row before */
 	TimestampTz session_next_close;
+	TimestampTz session_next_expiry;
 	TimestampTz next_close;		/* earliest end of an open window, or DT_NOEND */
 	TimestampTz closed_through; /* committed */
 	TimestampTz complete_from;
@@ -201,6 +204,13 @@ se_time_after(TimestampTz t, int64 delay)
 	return t > DT_NOEND - 1 - delay ? DT_NOEND - 1 : t + delay;
 }
 
+/* A moment "delay" before t; DT_NOBEGIN if no event time can lie before that. */
+static inline TimestampTz
+se_time_before(TimestampTz t, int64 delay)
+{
+	return t < MIN_TIMESTAMP + delay ? DT_NOBEGIN : t - delay;
+}
+
 /* Whether a record judged with "watermark" comes too late for a window that ends at "end". */
 static inline bool
 se_query_refuses(const ReaderQuery *query, TimestampTz end, TimestampTz watermark)
@@ -273,7 +283,8 @@ extern bool se_retry_records(Reader *reader);
 
 /* layout.c */
 extern int	se_hidden_aggregates(const SeQueryPlan *plan);
-extern SeGroupLayout *se_query_layout(const SeQueryPlan *plan, MemoryContext context);
+extern SeGroupLayout *se_query_layout(const SeQueryPlan *plan, const SeQueryDef *def,
+									  MemoryContext context);
 extern uint32 se_query_stamp(const SeQueryPlan *plan, const SeGroupLayout *layout);
 
 /* correct.c */

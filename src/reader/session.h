@@ -9,12 +9,15 @@
 
 /*
  * Take rows[0..n-1] (ascending) of a batch into a session query.  Returns how
- * many were taken: less than n when a session that has ended must be emitted, by a
+ * many were taken: less than n when a session that has expired must be forgotten, by a
  * commit, before rows[result] can be judged.
  */
 extern int	se_session_process(Reader *reader, ReaderQuery *query, const SeBatch *batch,
 							   const SeRecord *records, int *rows, int n,
 							   const TimestampTz *row_watermark);
+
+/* Whether a commit at "watermark" would write result rows of a session query. */
+extern bool se_session_emits(ReaderQuery *query, TimestampTz watermark, TimestampTz now);
 
 /*
  * In the commit: emit the sessions that end at "watermark" or before, log what
@@ -25,6 +28,9 @@ extern void se_session_commit(Reader *reader, ReaderQuery *query, TimestampTz wa
 
 /* The bucket to which a row of the bucket [*start, *end) is added. */
 extern void se_session_place(const ReaderQuery *query, TimestampTz *start, TimestampTz *end);
+
+/* Take notice of rows that are added to a bucket. */
+extern void se_session_touch(ReaderQuery *query, const OpenSlice *slice);
 
 /* A lower bound of when the next session ends. */
 extern TimestampTz se_session_next_close(ReaderQuery *query);
@@ -46,5 +52,15 @@ extern bool se_session_continues(SeMemtable *next_table, SeGroup *next, int nagg
 /* Load a bucket's groups from the log, tombstones applied. */
 extern void se_session_load(SeStateLog *log, int32 query, TimestampTz start, TimestampTz end,
 							SeMemtable *table);
+
+/*
+ * Whether a session's row may be written more than once: corrected after its end, or shown
+ * before.
+ */
+static inline bool
+se_session_revises(const SeQueryDef *def)
+{
+	return def->allowed_lateness > 0 || strcmp(def->emit, "changes") == 0;
+}
 
 #endif							/* SE_SESSION_H */

@@ -364,7 +364,8 @@ prepare_upsert(SeResultSink *sink, bool always)
 	for (int i = 2; i < sink->ncolumns; i++)
 	{
 		if (i == revision)
-			appendStringInfo(&sql, ", %s = r.%s + 1", column_name(sink, i), column_name(sink, i));
+			appendStringInfo(&sql, ", %s = GREATEST(r.%s OPERATOR(pg_catalog.+) 1, excluded.%s)",
+							 column_name(sink, i), column_name(sink, i), column_name(sink, i));
 		else
 			appendStringInfo(&sql, "%s%s = excluded.%s", i > 2 ? ", " : "", column_name(sink, i),
 							 column_name(sink, i));
@@ -433,15 +434,17 @@ prepare_delete(SeResultSink *sink, const Bitmapset *null_keys)
 			appendStringInfo(&sql, " AND %s %s $%d", column_name(sink, i),
 							 operator_clause(sink->query->keys[key].spec.eq_opr), i + 1);
 	}
+	appendStringInfo(&sql, " RETURNING %s", column_name(sink, sink->ncolumns - 2));
 	return prepare(sink, sql.data, sink->ncolumns, types);
 }
 
-void
+int64
 se_results_delete(SeResultSink *sink, const Datum *values, const bool *nulls)
 {
 	Bitmapset  *null_keys = NULL;
 	DeleteStatement *statement = NULL;
 	ListCell   *cell;
+	int64		revision = -1;
 
 	flush_fast(sink);
 	for (int key = 0; key < sink->query->nkeys; key++)
@@ -464,8 +467,16 @@ se_results_delete(SeResultSink *sink, const Datum *values, const bool *nulls)
 		sink->deletes = lappend(sink->deletes, statement);
 		MemoryContextSwitchTo(old);
 	}
-	(void) execute(statement->plan, values, null_flags(sink, nulls), SPI_OK_DELETE);
 	bms_free(null_keys);
+	if (execute(statement->plan, values, null_flags(sink, nulls), SPI_OK_DELETE_RETURNING) > 0)
+	{
+		bool		isnull;
+
+		revision = DatumGetInt32(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1,
+											   &isnull));
+	}
+	SPI_freetuptable(SPI_tuptable);
+	return revision;
 }
 
 bool

@@ -33,15 +33,15 @@ extern void se_results_insert(SeResultSink *sink, const Datum *values, const boo
 extern void se_results_set_keys(SeResultSink *sink, const SeQueryPlan *plan);
 
 /*
- * Insert a row, or write its values over the row of the same window and keys,
- * whose revision grows by one.  Without "always" a row whose output columns and
- * is_final would stay the same is left alone.
+ * Insert a row, or write its values over the row of the same window and keys, whose
+ * revision grows by one, or to that in "values" if it is larger.  Without "always" a row
+ * whose output columns and is_final would stay the same is left alone.
  */
 extern void se_results_upsert(SeResultSink *sink, const Datum *values, const bool *nulls,
 							  bool always);
 
-/* Delete the row of the same window and keys, if there is one. */
-extern void se_results_delete(SeResultSink *sink, const Datum *values, const bool *nulls);
+/* Delete the row of the same window and keys.  Returns its revision, -1 if there is none. */
+extern int64 se_results_delete(SeResultSink *sink, const Datum *values, const bool *nulls);
 
 /* Whether there are rows of a window. */
 extern bool se_results_exist(SeResultSink *sink, TimestampTz window_start, TimestampTz window_end);

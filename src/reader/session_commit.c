@@ -1,0 +1,334 @@
+/*
+ * session_commit.c
+ *	  Session windows in a commit: emit, forget, carry, log.
+ *
+ * NOTES
+ *	  A query whose rows are written once emits a session where it forgets it; else
+ *	  session_emit.c has emitted it before.
+ */
+#include "postgres.h"
+
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#include "engine/engine.h"
+#include "session_private.h"
+
+/* A bucket is folded when it has this many runs, and this many entries a group. */
+#define FOLD_RUNS 16
+#define FOLD_ENTRIES_PER_GROUP 4
+#define FOLD_MIN_ENTRIES 4000
+
+/* The same where changes are emitted, in a commit that does not: see close.c. */
+#define FOLD_RUNS_CHANGES 256
+
+static void
+append_run(void *arg, const char *bytes, Size size, uint32 hash_low, uint32 hash_high, int ngroups)
+{
+	SessionFlush *target = arg;
+
+	se_state_log_append(target->log, target->query, target->slice->start, target->slice->end,
+						target->seq, hash_low, hash_high, ngroups, bytes, size);
+}
+
+static void
+append_tombstones(void *arg, const char *bytes, Size size, uint32 hash_low, uint32 hash_high,
+				  int ngroups)
+{
+	SessionFlush *target = arg;
+
+	se_state_log_append_tombstones(target->log, target->query, target->slice->start,
+								   target->slice->end, target->seq + 1, hash_low, hash_high,
+								   ngroups, bytes, size);
+}
+
+/* Hand a group on to the bucket behind, where its session goes on. */
+static void
+carry(SessionCommit *commit, OpenSlice *slice, SeGroup *group, OpenSlice *next, SeGroup *ahead)
+{
+	SeMemtable *logged = se_session_logged(commit->query, next);
+
+	if (se_query_emits_changes(commit->query))
+		se_session_shown_apart(commit, slice->base, group, next->base, ahead);
+	(void) se_memtable_add(next->base, slice->base, group);
+	(void) se_memtable_add(logged, slice->base, group);
+}
+
+static void
+emit_ended(SessionCommit *commit, SeMemtable *ended)
+{
+	ReaderQuery *query = commit->query;
+	int64		ngroups;
+	SeGroup   **sorted = se_memtable_sorted(ended, &ngroups);
+
+	for (int64 i = 0; i < ngroups; i++)
+	{
+		TimestampTz first;
+		TimestampTz last;
+
+		se_session_bounds(ended, sorted[i], commit->naggs, &first, &last);
+		if (first < query->complete_from && !query->def->emit_partial)
+			query->windows_incomplete++;
+		else
+		{
+			se_emission_fresh(commit->emission, ended, sorted[i], first, last + commit->gap);
+			query->windows_closed++;
+		}
+	}
+	pfree(sorted);
+}
+
+/* Forget a group of a bucket that stays; *dead collects keys that the log must forget. */
+static void
+forget(SessionCommit *commit, OpenSlice *slice, SeGroup *group, SeMemtable **dead)
+{
+	SeGroup    *fresh = slice->table ? se_memtable_get(slice->table, group) : NULL;
+
+	if (slice->nruns > 0)
+	{
+		if (*dead == NULL)
+			*dead = se_memtable_create(commit->query->layout, commit->reader->cycle, 64);
+		(void) se_memtable_add_key(*dead, group);
+	}
+	if (fresh != NULL)
+		se_memtable_remove(slice->table, fresh);
+	se_memtable_remove(slice->base, group);
+}
+
+/* Forget or carry what expires in a bucket whose start V - gap has reached. */
+static void
+expire_bucket(SessionCommit *commit, OpenSlice *slice)
+{
+	ReaderQuery *query = commit->query;
+	bool		ripe = slice->end <= commit->expiry - commit->gap;
+	OpenSlice  *next = se_session_bucket(query, slice->end);
+	SeMemtable *base = se_session_merged(query, slice);
+	SeMemtable *ended = NULL;	/* to be emitted */
+	SeMemtable *dead = NULL;
+	int64		position = 0;
+	SeGroup    *group;
+
+	if (!se_session_revises(query->def))
+		ended = se_memtable_create(query->layout, commit->reader->cycle, 64);
+	if (next != NULL)
+		(void) se_session_merged(query, next);
+	while ((group = se_memtable_next(base, &position)) != NULL)
+	{
+		SeGroup    *ahead = next ? se_memtable_get(next->base, group) : NULL;
+		TimestampTz first;
+		TimestampTz last;
+
+		se_session_bounds(base, group, commit->naggs, &first, &last);
+		if (ahead && se_session_continues(next->base, ahead, commit->naggs, last, commit->gap))
+		{
+			if (ripe)
+				carry(commit, slice, group, next, ahead);
+			continue;
+		}
+		if (last + commit->gap > commit->expiry)
+		{
+			commit->next_expiry = Min(commit->next_expiry, last + commit->gap);
+			continue;
+		}
+		if (ended != NULL)
+			(void) se_memtable_add(ended, base, group);
+		if (!ripe)
+			forget(commit, slice, group, &dead);
+	}
+	if (ended != NULL)
+	{
+		emit_ended(commit, ended);
+		se_memtable_free(ended);
+	}
+	if (dead != NULL)
+	{
+		commit->flush.slice = slice;
+		se_memtable_flush(dead, SE_CHUNK_SIZE, append_tombstones, &commit->flush);
+		se_memtable_free(dead);
+		slice->nruns++;
+	}
+	if (ripe)
+	{
+		TimestampTz key[2] = {slice->start, slice->end};
+
+		if (slice->nruns > 0)
+			se_state_log_delete(commit->log, query->def->id, slice->start, slice->end);
+		if (slice->table)
+			se_memtable_free(slice->table);
+		se_memtable_free(slice->base);
+		hash_search(query->slices, key, HASH_REMOVE, NULL);
+	}
+}
+
+static void
+expire_buckets(SessionCommit *commit)
+{
+	commit->next_expiry = DT_NOEND;
+	/* ascending, for a ripe bucket carries into the one behind it */
+	for (int i = 0; i < commit->nslices; i++)
+	{
+		OpenSlice  *slice = commit->slices[i];
+		bool		ripe = slice->end <= commit->expiry - commit->gap;
+
+		if (slice->start > commit->expiry - commit->gap)
+			break;
+		expire_bucket(commit, slice);
+		if (ripe)
+			commit->slices[i] = NULL;
+	}
+	commit->query->session_next_expiry = commit->next_expiry;
+}
+
+/* ---- what stays ---- */
+
+static bool
+worth_folding(const SessionCommit *commit, const OpenSlice *slice, int64 ngroups)
+{
+	const ReaderQuery *query = commit->query;
+	bool		waits = se_query_emits_changes(query) &&
+		query->changes_seq < commit->reader->def->seq + 1;
+
+	return slice->nruns >= (waits ? FOLD_RUNS_CHANGES : FOLD_RUNS) &&
+		slice->entries > Max(Max(slice->largest, ngroups) * FOLD_ENTRIES_PER_GROUP,
+							 FOLD_MIN_ENTRIES);
+}
+
+/*
+ * Log a bucket's groups anew, as one run, when its runs hold many times what they stand
+ * for: a bucket is as wide as the gap, and commits are not.
+ */
+static void
+fold_bucket(SessionCommit *commit, OpenSlice *slice)
+{
+	SeMemtable *base = se_session_merged(commit->query, slice);
+
+	/* the delete does not see what this transaction appends */
+	se_state_log_delete(commit->log, commit->query->def->id, slice->start, slice->end);
+	se_memtable_flush(base, SE_CHUNK_SIZE, append_run, &commit->flush);
+	slice->nruns = 1;
+	slice->entries = slice->largest = se_memtable_ngroups(base);
+}
+
+static void
+flush_bucket(SessionCommit *commit, OpenSlice *slice)
+{
+	ReaderQuery *query = commit->query;
+	int64		ngroups;
+
+	if (slice->table == NULL)
+		return;
+	ngroups = se_memtable_ngroups(slice->table);
+	if (ngroups > 0)
+	{
+		commit->flush.slice = slice;
+		if (worth_folding(commit, slice, ngroups))
+			fold_bucket(commit, slice);
+		else
+		{
+			if (slice->base != NULL)
+				(void) se_session_merged(query, slice);
+			se_memtable_flush(slice->table, SE_CHUNK_SIZE, append_run, &commit->flush);
+			slice->nruns++;
+			slice->entries += ngroups;
+			slice->largest = Max(slice->largest, ngroups);
+		}
+		slice->changed = query->changes_seq < commit->reader->def->seq + 1;
+	}
+	se_memtable_free(slice->table);
+	slice->table = NULL;
+	slice->table_merged = false;
+}
+
+/* Give back the groups of buckets that a commit which looks for closed sessions did not want. */
+static void
+release_bases(SessionCommit *commit)
+{
+	for (int i = 0; i < commit->nslices; i++)
+	{
+		OpenSlice  *slice = commit->slices[i];
+
+		if (slice != NULL && slice->base != NULL && !slice->base_used)
+		{
+			se_memtable_free(slice->base);
+			slice->base = NULL;
+		}
+		if (slice != NULL)
+			slice->base_used = false;
+	}
+}
+
+static int
+compare_slices(const void *a, const void *b)
+{
+	const OpenSlice *x = *(OpenSlice *const *) a;
+	const OpenSlice *y = *(OpenSlice *const *) b;
+
+	return x->start < y->start ? -1 : x->start > y->start ? 1 : 0;
+}
+
+static void
+sort_slices(SessionCommit *commit)
+{
+	ReaderQuery *query = commit->query;
+	HASH_SEQ_STATUS status;
+	OpenSlice  *slice;
+
+	commit->slices = palloc(sizeof(OpenSlice *) * Max(hash_get_num_entries(query->slices), 1));
+	hash_seq_init(&status, query->slices);
+	while ((slice = hash_seq_search(&status)) != NULL)
+		commit->slices[commit->nslices++] = slice;
+	qsort(commit->slices, commit->nslices, sizeof(OpenSlice *), compare_slices);
+}
+
+void
+se_session_commit(Reader *reader, ReaderQuery *query, TimestampTz watermark, TimestampTz now)
+{
+	MemoryContext old = MemoryContextSwitchTo(reader->cycle);
+	SessionCommit commit = {0};
+	bool		revises = se_session_revises(query->def);
+	bool		emits = se_session_emits(query, watermark, now);
+	bool		expires;
+	SeUserScope scope;
+
+	commit.reader = reader;
+	commit.query = query;
+	commit.gap = query->plan->window.gap;
+	commit.naggs = query->plan->naggs;
+	commit.watermark = watermark;
+	/* without a watermark nothing has ended, and there is no arithmetic on it */
+	commit.expiry = se_time_before(watermark, query->def->allowed_lateness);
+	commit.now = now;
+	commit.log = se_state_log_open(true);
+	commit.flush.log = commit.log;
+	commit.flush.query = query->def->id;
+	/* runs have even numbers; tombstones follow the runs of their commit */
+	commit.flush.seq = (reader->def->seq + 1) * 2;
+	sort_slices(&commit);
+
+	expires = revises ? se_session_may_expire(query, commit.expiry) : emits;
+	se_blame.query = query;
+	if (emits || expires)
+	{
+		se_user_begin(&scope, query->def->owner, query->def->settings);
+		SE_FAILPOINT("emit.begin");
+		commit.emission = se_emission_begin(query, now, reader->cycle);
+		if (revises && emits)
+			se_session_emit(&commit);
+		if (expires)
+			expire_buckets(&commit);
+		se_emission_end(commit.emission);
+		SE_FAILPOINT("emit.end");
+		se_user_end(&scope);
+		if (!revises)
+			query->session_next_close = query->session_next_expiry;
+	}
+	for (int i = 0; i < commit.nslices; i++)
+		if (commit.slices[i] != NULL)
+			flush_bucket(&commit, commit.slices[i]);
+	se_blame.query = NULL;
+	if (revises && emits)
+		release_bases(&commit);
+	query->last_slice = NULL;
+	se_state_log_close(commit.log);
+	MemoryContextSwitchTo(old);
+}
