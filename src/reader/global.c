@@ -15,8 +15,10 @@
  *	  changed since the last firing is not logged: after a restart all are taken
  *	  for changed, and rows that would stay the same are left alone.
  *
- *	  With a time to live a key is forgotten when the watermark has passed its
- *	  last event time by it; its result row stays.
+ *	  With a time to live a key is forgotten by the commit whose watermark passes
+ *	  its last event time by it; its result row stays.  To look at all keys in every
+ *	  commit would cost too much, so a forgotten key may lie in the state for a
+ *	  while; its totals are taken away when its next record comes, and are not shown.
  */
 #include "postgres.h"
 
@@ -47,6 +49,14 @@ last_of(ReaderQuery *query, SeMemtable *table, SeGroup *group)
 	bool		isnull;
 
 	return DatumGetTimestampTz(se_group_result(table, group, query->plan->naggs + 1, &isnull));
+}
+
+/* Whether the totals of "group" were forgotten by the last commit, or by one before it. */
+static bool
+is_forgotten(ReaderQuery *query, SeMemtable *table, SeGroup *group)
+{
+	return query->def->state_ttl > 0 && query->closed_through != DT_NOBEGIN &&
+		last_of(query, table, group) + query->def->state_ttl <= query->closed_through;
 }
 
 static OpenSlice *
@@ -80,8 +90,10 @@ count_fires(ReaderQuery *query, SeMemtable *base, SeMemtable *table, SeGroup *gr
 {
 	int64		every = query->def->trigger_count;
 	SeGroup    *known = se_memtable_get(base, group);
-	int64		before = known ? rows_of(query, base, known) : 0;
+	int64		before = 0;
 
+	if (known != NULL && !is_forgotten(query, base, known))
+		before = rows_of(query, base, known);
 	return (before + rows_of(query, table, group)) / every > before / every;
 }
 
@@ -120,7 +132,8 @@ typedef struct GlobalCommit
 	ReaderQuery *query;
 	OpenSlice  *slice;
 	SeStateLog *log;
-	int64		seq;
+	int64		seq;			/* of the run with what the cycle has added */
+	int64		tombstone_seq;
 } GlobalCommit;
 
 static void
@@ -139,7 +152,7 @@ append_tombstones(void *arg, const char *bytes, Size size, uint32 hash_low, uint
 	GlobalCommit *commit = arg;
 
 	se_state_log_append_tombstones(commit->log, commit->query->def->id, commit->slice->start,
-								   commit->slice->end, commit->seq + 1, hash_low, hash_high,
+								   commit->slice->end, commit->tombstone_seq, hash_low, hash_high,
 								   ngroups, bytes, size);
 }
 
@@ -209,6 +222,45 @@ emit_keys(GlobalCommit *commit, SeMemtable *base, SeMemtable *firing, bool all, 
 	se_user_end(&scope);
 }
 
+/* End the keys of "dead", which may be NULL, in all runs with a smaller seq. */
+static void
+log_tombstones(GlobalCommit *commit, SeMemtable *dead, int64 seq)
+{
+	if (dead == NULL)
+		return;
+	commit->tombstone_seq = seq;
+	se_memtable_flush(dead, SE_CHUNK_SIZE, append_tombstones, commit);
+	commit->slice->nruns++;
+	commit->slice->entries += se_memtable_ngroups(dead);
+	se_memtable_free(dead);
+}
+
+/* Take the forgotten totals away of keys that the cycle begins anew. */
+static void
+begin_anew(GlobalCommit *commit, SeMemtable *base)
+{
+	ReaderQuery *query = commit->query;
+	SeMemtable *dead = NULL;
+	SeGroup    *group;
+	int64		position = 0;
+
+	if (query->def->state_ttl <= 0 || commit->slice->table == NULL)
+		return;
+	while ((group = se_memtable_next(commit->slice->table, &position)) != NULL)
+	{
+		SeGroup    *known = se_memtable_get(base, group);
+
+		if (known == NULL || !is_forgotten(query, base, known))
+			continue;
+		if (dead == NULL)
+			dead = se_memtable_create(query->layout, commit->reader->cycle, 64);
+		(void) se_memtable_add_key(dead, group);
+		se_memtable_remove(base, known);
+	}
+	/* behind the runs of the last commit, before that of this one */
+	log_tombstones(commit, dead, commit->seq - 1);
+}
+
 /* Forget keys that the watermark has left behind. */
 static void
 expire_keys(GlobalCommit *commit, SeMemtable *base, TimestampTz watermark, TimestampTz now)
@@ -233,13 +285,7 @@ expire_keys(GlobalCommit *commit, SeMemtable *base, TimestampTz watermark, Times
 		(void) se_memtable_add_key(dead, group);
 		se_memtable_remove(base, group);
 	}
-	if (dead != NULL)
-	{
-		se_memtable_flush(dead, SE_CHUNK_SIZE, append_tombstones, commit);
-		commit->slice->nruns++;
-		commit->slice->entries += se_memtable_ngroups(dead);
-		se_memtable_free(dead);
-	}
+	log_tombstones(commit, dead, commit->seq + 1);
 }
 
 /* Log what the cycle has added; or all totals anew. */
@@ -271,7 +317,8 @@ void
 se_global_commit(Reader *reader, ReaderQuery *query, TimestampTz watermark, TimestampTz now)
 {
 	MemoryContext old = MemoryContextSwitchTo(reader->cycle);
-	GlobalCommit commit = {reader, query, the_slice(query), NULL, (reader->def->seq + 1) * 2};
+	int64		seq = (reader->def->seq + 1) * 2;
+	GlobalCommit commit = {reader, query, the_slice(query), NULL, seq, seq};
 	bool		interval_fires = query->def->trigger_interval > 0 &&
 		(query->last_fired == DT_NOBEGIN ||
 		 now >= query->last_fired + query->def->trigger_interval);
@@ -286,6 +333,7 @@ se_global_commit(Reader *reader, ReaderQuery *query, TimestampTz watermark, Time
 	se_blame.query = query;
 	commit.log = se_state_log_open(true);
 	base = the_base(query, commit.slice);
+	begin_anew(&commit, base);
 	firing = firing_keys(&commit, base, interval_fires);
 	if (commit.slice->table != NULL)
 		se_memtable_flush(commit.slice->table, SE_CHUNK_SIZE, merge_run, base);
