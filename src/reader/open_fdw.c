@@ -333,6 +333,18 @@ next_window(OpenScan *scan)
 	return true;
 }
 
+/* Whether the time to live of a key's totals is over, see global.c. */
+static bool
+is_forgotten(OpenScan *scan, SeGroup *group)
+{
+	int64		ttl = scan->def->state_ttl;
+	bool		isnull;
+
+	return ttl > 0 && scan->def->closed_through != DT_NOBEGIN &&
+		DatumGetTimestampTz(se_group_result(scan->table, group, scan->plan->naggs + 1, &isnull)) +
+		ttl <= scan->def->closed_through;
+}
+
 /* The next group that HAVING lets pass; false at the end. */
 static bool
 next_row(OpenScan *scan)
@@ -350,6 +362,8 @@ next_row(OpenScan *scan)
 			continue;
 		}
 		if (plan->window.kind == SE_WINDOW_SESSION && !session_ends(scan, group))
+			continue;
+		if (plan->window.kind == SE_WINDOW_GLOBAL && is_forgotten(scan, group))
 			continue;
 		for (int key = 0; key < plan->nkeys; key++)
 			scan->group_values[2 + key] = se_group_key(scan->table, group, key,
