@@ -25,7 +25,7 @@ EXTRAS = ("longkeys", "starts")
 WINDOWS = {"tumble": ("tumble",), "hop": ("hop",), "cumulate": ("cumulate",), "session": ("session",),
            "global": ("global",), "lateness": ("tumble", "hop", "cumulate"), "changes": ("tumble", "hop", "cumulate"),
            "triggers": ("global",), "watermarks": ("tumble", "hop", "cumulate", "session"),
-           "replays": ("tumble", "hop", "cumulate"), "zones": ("tumble",), "session_late": ("session",),
+           "replays": ("tumble", "hop", "cumulate"), "zones": ("tumble", "hop", "cumulate"), "session_late": ("session",),
            "session_changes": ("session",)}
 
 # (size, every or step or None, time zones may be used)

@@ -392,7 +392,8 @@ class Simulation:
         for group in self.changed.values():
             before = group.versions[-1][2] if group.versions else 0
             group.versions.append((seq, row_of(self.query, group.rows), len(group.rows)))
-            if every and len(group.rows) // every > before // every:
+            # a row that would stay the same is left alone
+            if every and len(group.rows) // every > before // every and group.versions[-1][1] != group.row:
                 self.correct(group, seq)
 
     def forget(self, watermark):

@@ -130,12 +130,8 @@ class Run:
                 first = int(query.start * len(there))
                 if there:
                     begins[str(partition)] = there[first].offset if first < len(there) else there[-1].offset + 1
-                    query.started.add(partition)
             if not begins and self.workload.growing:
                 begins = {"0": 0}  # there is no partition yet whose end might be the latest
-                query.started.add(0)
-            elif not begins:
-                query.started.update(self.inserted)
             options += f", start => {quote(json.dumps(begins) if begins else 'latest')}"
         self.once(f"to_regclass('{query.name}') IS NOT NULL",
                   f"DO $do$ BEGIN PERFORM stream_engine.create_query('{query.name}', {quote(query.sql)}{options}); END $do$;")
@@ -260,7 +256,7 @@ class Run:
                 FROM stream_engine.ledger ORDER BY reader, seq;
             SELECT json_build_array('reader', reader, partition, json_build_object('start_offset', start_offset,
                 'next_offset', next_offset, 'records', records, 'gaps', gaps, 'decoded', decoded, 'dead', dead, 'future', future,
-                'tombstones', tombstones, 'skipped', skipped), problem) FROM stream_engine.reader_partition;
+                'tombstones', tombstones, 'skipped', skipped), problem, complete) FROM stream_engine.reader_partition;
             SELECT json_build_array('dead', partition, "offset", reason) FROM stream_engine.dead_letters;
             SELECT json_build_array('stream', state, error) FROM stream_engine.streams;"""]
         for query in self.created:
@@ -308,7 +304,7 @@ class Run:
 
     def check_readers(self, facts, ledgers):
         seen = {p: set() for p in self.inserted}
-        for reader, partition, found, problem in facts.get("reader", []):
+        for reader, partition, found, problem, _ in facts.get("reader", []):
             where = f"reader {reader} partition {partition}"
             if problem is not None:
                 self.differs(where, "problem", None, problem)
@@ -346,7 +342,10 @@ class Run:
                 self.differs(where, f"state {state}", "running", error)
                 return
         commits = ledgers.get(reader, [])
-        begins = {p: found["start_offset"] for r, p, found, _ in facts.get("reader", []) if r == reader}
+        begins = {p: found["start_offset"] for r, p, found, *_ in facts.get("reader", []) if r == reader}
+        query.started = {p for r, p, _, _, complete in facts.get("reader", []) if r == reader and not complete}
+        if begins and not self.workload.growing and query.started != (set() if query.start is None else set(self.inserted)):
+            self.differs(where, "partitions that are not complete", query.start, query.started)
         records = {p: [r for r in rows if r.offset >= begins.get(p, 0)] for p, rows in self.inserted.items()}
         try:
             verdicts = [self.simulation(query, order).run(records, commits, self.events)
@@ -459,7 +458,7 @@ class Run:
             elif state is None or (state.emitted is not None and seq < state.emitted):
                 continue
             else:
-                at = [version for version in state.versions if version[0] <= seq]
+                at = [version for version in state.versions if version[0] <= seq and version[2] > 0]
                 rows = [version[1] for version in at if version[0] == at[-1][0]]
             rows = [row for row in rows if row is not None]
             if rows:
