@@ -184,6 +184,7 @@ DECLARE
 	t record;
 	n record;
 	p record;
+	s record;
 	next_end timestamptz;
 	delay interval;
 	idle_timeout interval;
@@ -215,10 +216,14 @@ BEGIN
 		finding := pg_catalog.format('the query is in state %s', q.state);
 		detail := NULLIF(pg_catalog.concat(q.error, CASE WHEN q.error_offset IS NOT NULL THEN
 			pg_catalog.format(' (partition %s, offset %s)', q.error_partition, q.error_offset) END), '');
+		SELECT v.state, v.error_partition, v.error_offset INTO s FROM stream_engine.streams v WHERE v.name = q.stream;
 		hint := COALESCE(q.hint, CASE q.state
 			WHEN 'restored' THEN pg_catalog.format('It comes from another database: SELECT stream_engine.resume(%L, start => ...).', q.stream)
-			WHEN 'paused' THEN 'Call stream_engine.resume().'
-			ELSE 'Call stream_engine.resume() when the cause is mended.' END);
+			WHEN 'paused' THEN pg_catalog.format('SELECT stream_engine.resume(%L).', CASE WHEN s.state = 'paused' THEN q.stream ELSE q.name END)
+			ELSE pg_catalog.format('Mend the cause%s; then SELECT stream_engine.resume(%L).',
+				CASE WHEN s.error_offset IS NOT NULL
+					THEN pg_catalog.format(', or step over the record by SELECT stream_engine.skip(%L, %s, %s)', q.stream, s.error_partition, s.error_offset) END,
+				CASE WHEN s.state = 'error' THEN q.stream ELSE q.name END) END);
 		held_up := true;
 		RETURN NEXT;
 	END IF;
@@ -263,6 +268,9 @@ BEGIN
 
 	/* does it read */
 	IF n.records = 0 THEN
+		IF held_up THEN
+			RETURN;
+		END IF;
 		IF n.lag > 0 THEN
 			finding := 'reading has just begun';
 			detail := pg_catalog.format('%s records are to be read', n.lag);
