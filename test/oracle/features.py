@@ -57,7 +57,7 @@ def widen_queries(workload, rng, starts):
         if workload.kind == "watermarks" and rng.random() < 0.3 and query.kind != "session":
             query.lateness = rng.choice((SECOND, 60 * SECOND, 3600 * SECOND))
             query.options["allowed_lateness"] = f"{query.lateness} microseconds"
-        if workload.row_zones and rng.random() < 0.8:
+        if workload.row_zones and rng.random() < 0.8 and not (query.kind == "hop" and query.windows.rest):
             widen_zones(query)
         if starts and workload.partitions > 1 and workload.kind not in ("replays", "global", "triggers") and rng.random() < 0.25:
             query.start = rng.choice((0.0, 0.3, 0.7, 1.0))

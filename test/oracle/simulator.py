@@ -427,8 +427,8 @@ class Simulation:
             grown.group.revision = max(grown.group.revision, session.group.revision)
             if session.row_at is not None:
                 self.dropped.add(session.row_at)
-                if session.group.row is not None:
-                    grown.group.row = session.group.row
+            if session.group.row is not None:  # what it has had counts in the revision
+                grown.group.row = session.group.row
         grown.group.rows.append(record)
         self.sessions[key] = [s for s in self.sessions[key] if s not in near and s not in expired] + [grown]
 
