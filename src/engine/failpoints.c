@@ -9,9 +9,11 @@
  *
  *		error		an ERROR with ERRCODE_INTERNAL_ERROR
  *		oom			an ERROR with ERRCODE_OUT_OF_MEMORY
+ *		full		an ERROR with ERRCODE_DISK_FULL
  *		exit		leave with code 1, as after a FATAL
  *		kill		SIGKILL to itself: the server restarts all its processes
  *		panic		a PANIC: the same, by the server's own hand
+ *		postmaster	SIGKILL to the postmaster, and go on until that is noticed
  *		sleep:MS	wait on the latch for that many milliseconds
  *
  *	  With "@N" behind the action only the N-th passing is hit, counted in each
@@ -48,9 +50,11 @@ typedef enum FailAction
 {
 	FAIL_ERROR,
 	FAIL_OOM,
+	FAIL_FULL,
 	FAIL_EXIT,
 	FAIL_KILL,
 	FAIL_PANIC,
+	FAIL_POSTMASTER,
 	FAIL_SLEEP
 } FailAction;
 
@@ -98,9 +102,11 @@ parse_failpoint(char *item, Failpoint *point)
 	{
 		{"error", FAIL_ERROR},
 		{"oom", FAIL_OOM},
+		{"full", FAIL_FULL},
 		{"exit", FAIL_EXIT},
 		{"kill", FAIL_KILL},
 		{"panic", FAIL_PANIC},
+		{"postmaster", FAIL_POSTMASTER},
 		{"sleep:", FAIL_SLEEP},
 	};
 	char	   *equals = strchr(item, '=');
@@ -167,7 +173,7 @@ se_failpoints_check(char **newval, void **extra, GucSource source)
 		if (!parse_failpoint(item, &list->points[list->n]))
 		{
 			GUC_check_errdetail("\"%s\" is not of the form name=action.", item);
-			GUC_check_errhint("Actions are error, oom, exit, kill, panic and sleep:MS, with @N for the N-th passing only.");
+			GUC_check_errhint("Actions are error, oom, full, exit, kill, panic, postmaster and sleep:MS, with @N for the N-th passing only.");
 			break;
 		}
 		list->n++;
@@ -229,6 +235,11 @@ se_failpoint(const char *name)
 		if (point->passing != 0 && point->passing != passings[i])
 			continue;
 
+		/* those that end a process without a word */
+		if (point->action == FAIL_EXIT || point->action == FAIL_KILL ||
+			point->action == FAIL_POSTMASTER)
+			ereport(LOG, (errmsg("failpoint \"%s\" reached", name)));
+
 		switch (point->action)
 		{
 			case FAIL_ERROR:
@@ -242,6 +253,12 @@ se_failpoint(const char *name)
 						 errmsg("out of memory"),
 						 errdetail("Failpoint \"%s\" was reached.", name)));
 				break;
+			case FAIL_FULL:
+				ereport(ERROR,
+						(errcode(ERRCODE_DISK_FULL),
+						 errmsg("no space left on device"),
+						 errdetail("Failpoint \"%s\" was reached.", name)));
+				break;
 			case FAIL_EXIT:
 				proc_exit(1);
 				break;
@@ -250,6 +267,9 @@ se_failpoint(const char *name)
 				break;
 			case FAIL_PANIC:
 				ereport(PANIC, (errmsg("failpoint \"%s\" reached", name)));
+				break;
+			case FAIL_POSTMASTER:
+				kill(PostmasterPid, SIGKILL);
 				break;
 			case FAIL_SLEEP:
 				failpoint_sleep(point->sleep_ms);

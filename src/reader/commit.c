@@ -405,6 +405,7 @@ se_reader_commit(Reader *reader)
 	SE_FAILPOINT("commit.after_offsets");
 	for (int q = 0; q < reader->nqueries; q++)
 		store_query(reader, &reader->queries[q], watermark, now);
+	SE_FAILPOINT("commit.before_ledger");
 	write_ledger(reader, watermark, flags, now);
 	se_catalog_end(&scope);
 	PopActiveSnapshot();

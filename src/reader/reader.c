@@ -34,6 +34,7 @@
 #include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
+#include "utils/syscache.h"
 #include "utils/timestamp.h"
 
 #include "compat/compat.h"
@@ -63,6 +64,10 @@ typedef enum Outcome
 } Outcome;
 
 static int32 my_reader;
+
+/* The source refused the login when it was last asked; and how long was waited then. */
+static bool login_refused;
+static long login_backoff;
 
 /* ---- errors ---- */
 
@@ -192,6 +197,7 @@ try_discover(Reader *reader, bool *grown)
 			MemoryContextSwitchTo(old);
 			se_worker_commit();
 			answered = true;
+			login_refused = false;
 		}
 	}
 	PG_CATCH();
@@ -202,6 +208,7 @@ try_discover(Reader *reader, bool *grown)
 		MemoryContextSwitchTo(old);
 		error = CopyErrorData();
 		category = ERRCODE_TO_CATEGORY(error->sqlerrcode);
+		login_refused = error->sqlerrcode == ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION;
 		if (category != ERRCODE_TO_CATEGORY(ERRCODE_CONNECTION_FAILURE) &&
 			category != ERRCODE_TO_CATEGORY(ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION) &&
 			category != ERRCODE_TO_CATEGORY(ERRCODE_UNDEFINED_OBJECT) &&
@@ -235,18 +242,23 @@ assign_partitions(Reader *reader, bool grown)
 	return true;
 }
 
-/* Wait until the source has told its partitions.  False: leave. */
+/*
+ * Wait until the source has told its partitions.  False: leave, or open it again,
+ * with the password that a file may hold by now.
+ */
 static bool
 open_source(Reader *reader)
 {
-	long		backoff = se_retry_interval;
+	long		backoff = login_refused ? Min(login_backoff * 2, MAX_BACKOFF_MS) :
+		se_retry_interval;
 	bool		grown;
 
 	while (!try_discover(reader, &grown))
 	{
 		se_worker_phase(SE_PHASE_BACKOFF);
 		se_worker_wait(-1, backoff);
-		if (se_worker_must_stop() || se_relations_changed)
+		login_backoff = backoff;
+		if (se_worker_must_stop() || se_relations_changed || login_refused)
 			return false;
 		backoff = Min(backoff * 2, MAX_BACKOFF_MS);
 	}
@@ -295,6 +307,9 @@ handle_event(Reader *reader, const SeSourceEvent *event)
 						(errmsg("stream %s: %s", reader->stream->name, event->message),
 						 event->hint[0] ? errhint("%s", event->hint) : 0));
 			se_worker_message(event->message);
+			/* what it logs in with may have been changed, in a file even */
+			if (event->sqlstate == ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION)
+				se_relations_changed = true;
 			break;
 	}
 }
@@ -776,6 +791,14 @@ reader_loop(void)
 	}
 }
 
+/* Where the source is, or how to log in there, may have changed. */
+static void
+options_invalidated(Datum arg, int cacheid, uint32 hash)
+{
+	if (se_current_reader != NULL)
+		se_relations_changed = true;
+}
+
 void
 se_reader_main(Datum main_arg)
 {
@@ -784,5 +807,7 @@ se_reader_main(Datum main_arg)
 	my_reader = slot->reader;
 	on_proc_exit(close_at_exit, (Datum) 0);
 	CacheRegisterRelcacheCallback(se_relation_invalidated, (Datum) 0);
+	CacheRegisterSyscacheCallback(FOREIGNSERVEROID, options_invalidated, (Datum) 0);
+	CacheRegisterSyscacheCallback(USERMAPPINGOID, options_invalidated, (Datum) 0);
 	se_worker_run(reader_loop);
 }

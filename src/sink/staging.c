@@ -45,6 +45,7 @@
 #include "utils/timestamp.h"
 
 #include "compat/compat.h"
+#include "engine/engine.h"
 #include "source/vector.h"
 #include "staging.h"
 
@@ -444,8 +445,10 @@ se_staging_rotate(SeStaging *staging, TimestampTz now)
 	if (ConditionalLockRelationOid(child, AccessExclusiveLock))
 	{
 		/* not undone by a crash or an error, which is as well here */
+		SE_FAILPOINT("staging.before_truncate");
 		if (SearchSysCacheExists1(RELOID, ObjectIdGetDatum(child)))
 			heap_truncate(list_make1_oid(child));
+		SE_FAILPOINT("staging.after_truncate");
 		staging->current = next;
 		staging->current_since = now;
 		staging->current_blocks = 0;

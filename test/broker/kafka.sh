@@ -4,7 +4,7 @@
 #	  Run a real Kafka broker (KRaft, one node) for the tests, and administer it.
 #
 # Usage:
-#   kafka.sh start DIR PORT [sasl_plain USER PASSWORD | scram USER PASSWORD]
+#   kafka.sh start DIR PORT [sasl_plain USER PASSWORD | scram USER PASSWORD | proxied PORT]
 #   kafka.sh stop DIR            end it in good order
 #   kafka.sh kill DIR            kill -9
 #   kafka.sh restart DIR         stop it if it runs, start it on the same data and port
@@ -23,6 +23,8 @@
 #
 # With a security argument PORT asks for that login.  A second listener without
 # login is for administration; start prints it as `admin=127.0.0.1:PORT`.
+# "proxied" has no login; clients are told the port of a proxy, and the second
+# listener is not behind it.
 #
 # Environment: SE_KAFKA_LIB (folder of the jars, see fetch.sh), SE_KAFKA_HEAP
 # (default 512m), SE_TOOLS (folder of the built test tools), JAVA_HOME.
@@ -120,7 +122,7 @@ quote_property()
 start()
 {
 	local dir port security=${3:-} user=${4:-} password=${5:-}
-	local admin controller listeners advertised map extra= scram=() jars
+	local admin controller listeners advertised= map extra= scram=() jars
 	[ $# -ge 2 ] || usage
 
 	[[ $2 =~ ^[0-9]+$ ]] || fail "\"$2\" is not a port"
@@ -142,6 +144,12 @@ start()
 			listeners=PLAINTEXT://127.0.0.1:$port
 			map=PLAINTEXT:PLAINTEXT
 			;;
+		proxied)
+			[ $# -eq 4 ] || usage
+			listeners=PLAINTEXT://127.0.0.1:$admin,PROXIED://127.0.0.1:$port
+			advertised=PLAINTEXT://127.0.0.1:$admin,PROXIED://127.0.0.1:$user
+			map=PLAINTEXT:PLAINTEXT,PROXIED:PLAINTEXT
+			;;
 		sasl_plain | scram)
 			[ $# -eq 5 ] || usage
 			listeners=PLAINTEXT://127.0.0.1:$admin,LOGIN://127.0.0.1:$port
@@ -161,8 +169,6 @@ listener.name.login.scram-sha-512.sasl.jaas.config=org.apache.kafka.common.secur
 			usage
 			;;
 	esac
-	advertised=$listeners
-
 	# Retention is off: the generated orders carry old timestamps.
 	(
 		umask 077
@@ -171,7 +177,7 @@ process.roles=broker,controller
 node.id=1
 controller.quorum.voters=1@127.0.0.1:$controller
 listeners=$listeners,CONTROLLER://127.0.0.1:$controller
-advertised.listeners=$advertised
+advertised.listeners=${advertised:-$listeners}
 controller.listener.names=CONTROLLER
 inter.broker.listener.name=PLAINTEXT
 listener.security.protocol.map=CONTROLLER:PLAINTEXT,$map
@@ -179,6 +185,7 @@ log.dirs=$dir/data
 log.retention.ms=-1
 log.retention.bytes=-1
 log.cleaner.dedupe.buffer.size=8388608
+log.cleaner.backoff.ms=500
 log.segment.delete.delay.ms=1000
 log.retention.check.interval.ms=1000
 num.network.threads=2

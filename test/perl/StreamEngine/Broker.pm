@@ -25,7 +25,8 @@ my $script = dirname(__FILE__) . '/../../broker/kafka.sh';
 my @own_brokers;
 
 # new(private => 1, security => [MECHANISM, USER, PASSWORD]): a broker that
-# answers.  One with a security argument is private.
+# answers.  One with a security argument is private; ["proxied", PORT] is one whose
+# clients are told to come through a proxy on that port.
 sub new
 {
 	my ($class, %options) = @_;

@@ -32,7 +32,7 @@ use Time::HiRes qw(usleep);
 our @EXPORT = qw(
   new_node wait_for wait_until wait_for_log log_position log_since report_state
   engine_processes wait_for_processes kill9_worker kill9_server server_pids
-  broker mockd tools_dir long_run
+  broker mockd proxy tools_dir long_run
 );
 
 my $test_dir = dirname(__FILE__) . '/../..';
@@ -280,6 +280,13 @@ sub mockd
 {
 	my (@arguments) = @_;
 	return StreamEngine::Mockd->new(tools_dir() . '/mockd', @arguments);
+}
+
+# proxy(TARGET): test/tools/tcp_proxy.py, which is driven as the mock cluster is.
+sub proxy
+{
+	my (@arguments) = @_;
+	return StreamEngine::Mockd->new("$test_dir/tools/tcp_proxy.py", @arguments);
 }
 
 # Is this a run of the long forms (check.sh --long)?
