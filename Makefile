@@ -30,7 +30,7 @@ $(OBJS): $(SE_HEADERS)
 
 # The engine's files are concatenated in the order of their folders' needs.
 $(EXTENSION)--$(EXTVERSION).sql: $(SQL_PARTS)
-	cat $(addprefix $(srcdir)/src/,engine/engine.sql source/source.sql window/window.sql catalog/tables.sql catalog/catalog.sql query/query.sql reader/reader.sql catalog/views.sql) > $@
+	cat $(addprefix $(srcdir)/src/,engine/engine.sql source/source.sql window/window.sql catalog/tables.sql catalog/catalog.sql query/query.sql reader/reader.sql catalog/views.sql state/state.sql) > $@
 
 .PHONY: source source-install source-clean lint
 all: source

@@ -31,6 +31,9 @@ extern int	se_max_workers;		/* stream_engine.max_workers: slots, postmaster */
 extern int	se_commit_interval; /* stream_engine.commit_interval, ms */
 extern int	se_max_commit_interval; /* stream_engine.max_commit_interval, ms */
 extern int	se_state_log_rate;	/* stream_engine.state_log_rate, kB per second */
+extern int	se_state_memory;	/* stream_engine.state_memory: of the run cache,
+								 * kB, postmaster */
+extern bool se_state_cache;		/* stream_engine.state_cache: read it */
 extern int	se_max_slices;		/* stream_engine.max_slices: slices a hopping
 								 * window */
 extern int	se_retry_interval;	/* stream_engine.retry_interval: first back-off,

@@ -26,6 +26,8 @@ int			se_max_workers = 64;
 int			se_commit_interval = 1000;
 int			se_max_commit_interval = 10000;
 int			se_state_log_rate = 16 * 1024;
+int			se_state_memory = 128 * 1024;
+bool		se_state_cache = true;
 int			se_max_slices = 10000;
 int			se_retry_interval = 1000;
 int			se_max_failures = 5;
@@ -86,6 +88,24 @@ se_define_settings(void)
 							PGC_SIGHUP,
 							GUC_UNIT_KB,
 							NULL, NULL, NULL);
+
+	DefineCustomIntVariable("stream_engine.state_memory",
+							"Shared memory for the state of open windows.",
+							"What does not fit is read from the state log. 0 turns the cache off.",
+							&se_state_memory,
+							128 * 1024, 0, INT_MAX,
+							at_start,
+							GUC_UNIT_KB,
+							NULL, NULL, NULL);
+
+	DefineCustomBoolVariable("stream_engine.state_cache",
+							 "Reads the state of open windows from shared memory where it is there.",
+							 "When off, it is read from the state log, with the same result: for tests.",
+							 &se_state_cache,
+							 true,
+							 PGC_SUSET,
+							 GUC_NOT_IN_SAMPLE,
+							 NULL, NULL, NULL);
 
 	DefineCustomIntVariable("stream_engine.max_slices",
 							"Largest number of slices in a hopping or cumulating window.",

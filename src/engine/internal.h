@@ -96,6 +96,12 @@ extern void se_control_init(void);
 extern void se_wake_launcher_at_commit(void);
 extern void se_wake_running_at_commit(void);
 
+/* Implemented in src/state: the run cache, and its locks. */
+#define SE_RUN_CACHE_TRANCHE "stream_engine_run_cache"
+#define SE_RUN_CACHE_PARTITIONS 16
+extern Size se_run_cache_size(void);
+extern void se_run_cache_init(void *area, bool found);
+
 /* hooks.c, shmem.c, launcher.c */
 extern void se_hooks_init(void);
 extern void se_shmem_init(void);

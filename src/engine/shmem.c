@@ -36,6 +36,7 @@ typedef struct SharedArea
 static const SharedArea areas[] =
 {
 	{"stream_engine slots", se_slots_size, se_slots_init},
+	{"stream_engine run cache", se_run_cache_size, se_run_cache_init},
 };
 
 static shmem_request_hook_type prev_shmem_request_hook = NULL;
@@ -52,6 +53,7 @@ request_shared_memory(void)
 	for (i = 0; i < lengthof(areas); i++)
 		RequestAddinShmemSpace(MAXALIGN(areas[i].size()));
 	RequestNamedLWLockTranche(SE_EXTENSION_NAME, 1);
+	RequestNamedLWLockTranche(SE_RUN_CACHE_TRANCHE, SE_RUN_CACHE_PARTITIONS);
 }
 
 static void

@@ -352,6 +352,7 @@ se_reader_commit(Reader *reader)
 		reader->in_cycle = false;
 		return false;
 	}
+	se_state_log_commit(reader->def->id, reader->def->generation, reader->def->seq + 1);
 	SE_FAILPOINT("commit.after_fence");
 
 	/* deferred triggers may not fire inside a security-restricted operation */

@@ -116,7 +116,8 @@ load_query(Reader *reader, ReaderQuery *query, SeQueryDef *def)
 	query->slices = hash_create("stream_engine slices", 64, &ctl,
 								HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
 	log = se_state_log_open(false);
-	se_state_log_slices(log, def->id, load_slice, query);
+	se_state_log_attach(log, def->id, reader->def->id, reader->def->generation, reader->def->seq,
+						load_slice, query);
 	se_state_log_close(log);
 	if (hash_get_num_entries(query->slices) > 0 && def->has_stamp &&
 		(uint32) def->state_stamp != se_query_stamp(query->plan, query->layout))

@@ -9,8 +9,12 @@
  *	  The scan reads the state log and the query's progress under the
  *	  statement's snapshot, the one under which the result table is read in the
  *	  same statement; a window is therefore seen exactly once, closed or open,
- *	  whatever commits meanwhile.  Which query a table shows is looked up by the
- *	  table's own oid, so that a table of somebody else's making shows nothing.
+ *	  whatever commits meanwhile.  The reader's row, as the snapshot sees it, names
+ *	  the state; what shared memory has of just this state is not read from the
+ *	  log.  A large window is computed one range of hashes at a time.
+ *
+ *	  Which query a table shows is looked up by the table's own oid, so that a table
+ *	  of somebody else's making shows nothing.
  *
  *	  The finishing expressions run as the query's owner.  A caller who is subject
  *	  to row security on the result table is refused: policies speak of rows that
@@ -39,6 +43,7 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
+#include "close.h"
 #include "compat/compat.h"
 #include "engine/engine.h"
 #include "reader.h"
@@ -57,6 +62,14 @@ typedef struct OpenWindow
 	int			last;
 } OpenWindow;
 
+typedef struct LiveSlice
+{
+	TimestampTz start;
+	TimestampTz end;
+	int64		entries;
+	int64		largest;
+} LiveSlice;
+
 typedef struct OpenScan
 {
 	SeQueryDef *def;
@@ -65,12 +78,19 @@ typedef struct OpenScan
 	SeQueryFinish *finish;
 	MemoryContext context;
 	MemoryContext window_context;
-	SeWindowBounds *slices;		/* with state */
+	/* of the reader, as the snapshot sees it */
+	bool		has_reader;
+	int64		generation;
+	int64		seq;
+	LiveSlice  *slices;			/* with state */
 	int			nslices;
 	int			capacity;
 	OpenWindow *windows;
 	int			nwindows;
 	int			next_window;
+	OpenWindow *window;			/* of which ranges are left */
+	int			next_range;
+	int			nranges;
 	/* of the window, or the bucket of sessions, being returned */
 	SeMemtable *table;
 	SeMemtable *next_table;		/* of the bucket behind */
@@ -117,11 +137,49 @@ note_slice(void *arg, TimestampTz start, TimestampTz end, int nruns, int64 entri
 	{
 		scan->capacity = Max(scan->capacity * 2, 64);
 		scan->slices = scan->slices ?
-			repalloc(scan->slices, sizeof(SeWindowBounds) * scan->capacity) :
-			palloc(sizeof(SeWindowBounds) * scan->capacity);
+			repalloc(scan->slices, sizeof(LiveSlice) * scan->capacity) :
+			palloc(sizeof(LiveSlice) * scan->capacity);
 	}
 	scan->slices[scan->nslices].start = start;
-	scan->slices[scan->nslices++].end = end;
+	scan->slices[scan->nslices].end = end;
+	scan->slices[scan->nslices].entries = entries;
+	scan->slices[scan->nslices++].largest = largest;
+}
+
+/* The state log as the active snapshot sees it. */
+static SeStateLog *
+open_log(const OpenScan *scan)
+{
+	SeStateLog *log = se_state_log_open(false);
+
+	if (scan->has_reader)
+		se_state_log_as_of(log, scan->def->reader, scan->generation, scan->seq);
+	return log;
+}
+
+/* Which state of its reader the active snapshot sees. */
+static void
+find_state(OpenScan *scan)
+{
+	SeCatalogScope scope;
+	Oid			type = INT4OID;
+	Datum		key = Int32GetDatum(scan->def->reader);
+
+	se_catalog_begin(&scope);
+	/* "read-only" keeps the snapshot */
+	if (SPI_execute_with_args("SELECT generation, seq FROM stream_engine.reader WHERE id = $1",
+							  1, &type, &key, NULL, true, 0) != SPI_OK_SELECT)
+		elog(ERROR, "could not read the reader of a query");
+	if (SPI_processed == 1)
+	{
+		bool		isnull;
+		HeapTuple	tuple = SPI_tuptable->vals[0];
+
+		scan->has_reader = true;
+		scan->generation = DatumGetInt64(SPI_getbinval(tuple, SPI_tuptable->tupdesc, 1, &isnull));
+		scan->seq = DatumGetInt64(SPI_getbinval(tuple, SPI_tuptable->tupdesc, 2, &isnull));
+	}
+	se_catalog_end(&scope);
 }
 
 static int
@@ -225,7 +283,8 @@ begin_scan(ForeignScanState *node, int eflags)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("the state of query %s was written in another format", scan->def->name)));
-	log = se_state_log_open(false);
+	find_state(scan);
+	log = open_log(scan);
 	se_state_log_slices(log, scan->def->id, note_slice, scan);
 	se_state_log_close(log);
 	if (scan->plan->window.kind != SE_WINDOW_SESSION)
@@ -235,14 +294,17 @@ begin_scan(ForeignScanState *node, int eflags)
 static void
 merge_chunk(void *arg, const char *bytes, Size size)
 {
-	se_memtable_merge(arg, bytes, size, 0, PG_UINT32_MAX);
+	SeMergeRange *range = arg;
+
+	se_memtable_merge(range->table, bytes, size, range->low, range->high);
 }
 
 static SeMemtable *
 load_bucket(OpenScan *scan, int slice)
 {
-	SeMemtable *table = se_memtable_create(scan->layout, scan->window_context, 64);
-	SeStateLog *log = se_state_log_open(false);
+	SeMemtable *table = se_memtable_create(scan->layout, scan->window_context,
+										   Max(scan->slices[slice].largest, 64));
+	SeStateLog *log = open_log(scan);
 
 	se_session_load(log, scan->def->id, scan->slices[slice].start, scan->slices[slice].end, table);
 	se_state_log_close(log);
@@ -298,38 +360,72 @@ session_ends(OpenScan *scan, SeGroup *group)
 	return first >= scan->def->complete_from || scan->def->emit_partial;
 }
 
+/* Whether slice i, which begins in the window, is part of it. */
 static bool
-next_window(OpenScan *scan)
+is_member(const OpenScan *scan, const OpenWindow *window, int i)
 {
-	OpenWindow *window;
-	SeStateLog *log;
+	const LiveSlice *slice = &scan->slices[i];
 
-	if (scan->plan->window.kind == SE_WINDOW_SESSION)
-		return next_bucket(scan);
-	if (scan->next_window >= scan->nwindows)
-		return false;
-	if (scan->table != NULL)
-		se_memtable_free(scan->table);
-	MemoryContextReset(scan->window_context);
-	window = &scan->windows[scan->next_window++];
-	scan->table = se_memtable_create(scan->layout, scan->window_context, 64);
-	scan->position = 0;
-	log = se_state_log_open(false);
+	if (se_window_is_slice(&scan->plan->window))
+		return slice->start == window->bounds.start && slice->end == window->bounds.end;
+	return slice->end <= window->bounds.end;
+}
+
+/* The next range of hashes of a window. */
+static void
+load_range(OpenScan *scan, const OpenWindow *window)
+{
+	SeStateLog *log = open_log(scan);
+	SeMergeRange range;
+	int64		expected = 64;
+
+	for (int i = window->first; i < window->last; i++)
+		if (is_member(scan, window, i))
+			expected = Max(expected, scan->slices[i].largest);
+	se_merge_range_set(&range, scan->next_range++, scan->nranges);
+	scan->table = range.table = se_memtable_create(scan->layout, scan->window_context,
+												   expected / scan->nranges + 1);
 	/* keys of the global window may have been forgotten */
 	if (scan->plan->window.kind == SE_WINDOW_GLOBAL)
 		se_session_load(log, scan->def->id, scan->slices[0].start, scan->slices[0].end,
 						scan->table);
-	for (int i = window->first;
-		 i < window->last && scan->plan->window.kind != SE_WINDOW_GLOBAL; i++)
-		if (scan->slices[i].end <= window->bounds.end &&
-			(!se_window_is_slice(&scan->plan->window) ||
-			 (scan->slices[i].start == window->bounds.start &&
-			  scan->slices[i].end == window->bounds.end)))
-			se_state_log_read(log, scan->def->id, scan->slices[i].start, scan->slices[i].end, 0,
-							  PG_UINT32_MAX, merge_chunk, scan->table);
+	else
+		for (int i = window->first; i < window->last; i++)
+			if (is_member(scan, window, i))
+				se_state_log_read(log, scan->def->id, scan->slices[i].start, scan->slices[i].end,
+								  range.low, range.high, merge_chunk, &range);
 	se_state_log_close(log);
-	scan->group_values[0] = TimestampTzGetDatum(window->bounds.start);
-	scan->group_values[1] = TimestampTzGetDatum(window->bounds.end);
+}
+
+/* The next table of groups; false at the end. */
+static bool
+next_table(OpenScan *scan)
+{
+	OpenWindow *window = scan->window;
+
+	if (scan->plan->window.kind == SE_WINDOW_SESSION)
+		return next_bucket(scan);
+	if (scan->table != NULL)
+		se_memtable_free(scan->table);
+	scan->table = NULL;
+	MemoryContextReset(scan->window_context);
+	if (scan->next_range >= scan->nranges)
+	{
+		int64		entries = 0;
+
+		if (scan->next_window >= scan->nwindows)
+			return false;
+		scan->window = window = &scan->windows[scan->next_window++];
+		for (int i = window->first; i < window->last; i++)
+			if (is_member(scan, window, i))
+				entries += scan->slices[i].entries;
+		scan->next_range = 0;
+		scan->nranges = scan->plan->window.kind == SE_WINDOW_GLOBAL ? 1 : se_merge_ranges(entries);
+		scan->group_values[0] = TimestampTzGetDatum(window->bounds.start);
+		scan->group_values[1] = TimestampTzGetDatum(window->bounds.end);
+	}
+	load_range(scan, window);
+	scan->position = 0;
 	return true;
 }
 
@@ -357,7 +453,7 @@ next_row(OpenScan *scan)
 
 		if (group == NULL)
 		{
-			if (!next_window(scan))
+			if (!next_table(scan))
 				return false;
 			continue;
 		}
@@ -434,7 +530,7 @@ rescan(ForeignScanState *node)
 {
 	OpenScan   *scan = node->fdw_state;
 
-	scan->next_window = scan->next_slice = 0;
+	scan->next_window = scan->next_slice = scan->next_range = scan->nranges = 0;
 	if (scan->next_table != NULL)
 		se_memtable_free(scan->next_table);
 	scan->next_table = NULL;

@@ -728,6 +728,7 @@ one_life(void)
 	callback.previous = error_context_stack;
 	error_context_stack = &callback;
 
+	se_state_log_detach();
 	PG_TRY();
 	{
 		Reader	   *reader = se_reader_prepare(my_reader, context);

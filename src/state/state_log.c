@@ -11,9 +11,14 @@
  *
  *	  Chunks of closed slices are deleted, and vacuum gives their pages to new
  *	  ones: extending a file costs twice as much as reusing a page.
+ *
+ *	  What is appended and deleted is also told to the run cache, and reading asks
+ *	  it first; callers cannot tell the difference.  A process that feeds queries reads
+ *	  them as of its last commit, a session as of the state that it names.
  */
 #include "postgres.h"
 
+#include "access/detoast.h"
 #include "access/genam.h"
 #include "access/heapam.h"
 #include "access/htup_details.h"
@@ -30,6 +35,8 @@
 #include "utils/snapmgr.h"
 
 #include "compat/compat.h"
+#include "engine/engine.h"
+#include "run_cache.h"
 #include "state_log.h"
 
 /* Columns of stream_engine.state_log. */
@@ -46,6 +53,8 @@ struct SeStateLog
 	Relation	heap;
 	Relation	index;
 	CatalogIndexState indexes;	/* when writing */
+	SeCacheView view;			/* if has_view, the state that the snapshot sees */
+	bool		has_view;
 };
 
 SeStateLog *
@@ -73,6 +82,23 @@ se_state_log_close(SeStateLog *log)
 }
 
 void
+se_state_log_as_of(SeStateLog *log, int32 reader, int64 generation, int64 seq)
+{
+	log->view.log = RelationGetRelid(log->heap);
+	log->view.reader = reader;
+	log->view.generation = generation;
+	log->view.seq = seq;
+	log->has_view = true;
+}
+
+/* Whether the cache may know what is asked for. */
+static bool
+ask_cache(const SeStateLog *log)
+{
+	return se_state_cache && se_run_cache_enabled() && (log->has_view || se_run_cache_feeds());
+}
+
+void
 se_state_log_append(SeStateLog *log, int32 query, TimestampTz slice_start, TimestampTz slice_end,
 					int64 seq, uint32 hash_low, uint32 hash_high, int ngroups,
 					const char *bytes, Size size)
@@ -97,6 +123,12 @@ se_state_log_append(SeStateLog *log, int32 query, TimestampTz slice_start, Times
 	heap_freetuple(tuple);
 	pfree(payload);
 	se_state_log_bytes += size;
+	if (se_run_cache_feeds())
+	{
+		SeCacheChunk chunk = {seq, hash_low, hash_high, ngroups, (uint32) size, bytes};
+
+		se_run_cache_append(query, slice_start, slice_end, &chunk);
+	}
 }
 
 /* They are told from runs by the sign of ngroups. */
@@ -129,9 +161,8 @@ begin_scan(SeStateLog *log, ScanKeyData *keys, int32 query, TimestampTz slice_st
 }
 
 static void
-read_chunks(SeStateLog *log, int32 query, TimestampTz slice_start, TimestampTz slice_end,
-			int64 seq, uint32 hash_low, uint32 hash_high, SeChunkReader reader,
-			SeOrderedReader ordered, void *arg)
+scan_chunks(SeStateLog *log, int32 query, TimestampTz slice_start, TimestampTz slice_end,
+			int64 seq, uint32 hash_low, uint32 hash_high, SeCacheReader reader, void *arg)
 {
 	TupleTableSlot *slot = table_slot_create(log->heap, NULL);
 	ScanKeyData keys[4];
@@ -139,25 +170,26 @@ read_chunks(SeStateLog *log, int32 query, TimestampTz slice_start, TimestampTz s
 
 	ScanKeyInit(&keys[3], 4, BTGreaterStrategyNumber, F_INT8GT, Int64GetDatum(seq));
 	scan = begin_scan(log, keys, query, slice_start, slice_end, seq > 0 ? 4 : 3);
-
 	while (index_getnext_slot(scan, ForwardScanDirection, slot))
 	{
+		SeCacheChunk chunk;
 		bytea	   *payload;
 		Datum		value;
-		int			ngroups;
 
 		CHECK_FOR_INTERRUPTS();
 		slot_getallattrs(slot);
 		if (DatumGetInt64(slot->tts_values[COL_HASH_LOW - 1]) > (int64) hash_high ||
 			DatumGetInt64(slot->tts_values[COL_HASH_HIGH - 1]) < (int64) hash_low)
 			continue;
-		ngroups = DatumGetInt32(slot->tts_values[COL_NGROUPS - 1]);
 		value = slot->tts_values[COL_PAYLOAD - 1];
 		payload = DatumGetByteaPP(value);
-		if (ordered)
-			ordered(arg, VARDATA_ANY(payload), VARSIZE_ANY_EXHDR(payload), ngroups < 0);
-		else
-			reader(arg, VARDATA_ANY(payload), VARSIZE_ANY_EXHDR(payload));
+		chunk.seq = DatumGetInt64(slot->tts_values[COL_SEQ - 1]);
+		chunk.hash_low = (uint32) DatumGetInt64(slot->tts_values[COL_HASH_LOW - 1]);
+		chunk.hash_high = (uint32) DatumGetInt64(slot->tts_values[COL_HASH_HIGH - 1]);
+		chunk.ngroups = DatumGetInt32(slot->tts_values[COL_NGROUPS - 1]);
+		chunk.size = (uint32) VARSIZE_ANY_EXHDR(payload);
+		chunk.bytes = VARDATA_ANY(payload);
+		reader(arg, &chunk);
 		if (payload != (bytea *) DatumGetPointer(value))
 			pfree(payload);
 	}
@@ -165,11 +197,42 @@ read_chunks(SeStateLog *log, int32 query, TimestampTz slice_start, TimestampTz s
 	ExecDropSingleTupleTableSlot(slot);
 }
 
+typedef struct ChunkTarget
+{
+	SeChunkReader reader;
+	SeOrderedReader ordered;
+	void	   *arg;
+} ChunkTarget;
+
+static void
+hand_over(void *arg, const SeCacheChunk *chunk)
+{
+	ChunkTarget *target = arg;
+
+	if (target->ordered)
+		target->ordered(target->arg, chunk->bytes, chunk->size, chunk->ngroups < 0);
+	else
+		target->reader(target->arg, chunk->bytes, chunk->size);
+}
+
+static void
+read_chunks(SeStateLog *log, int32 query, TimestampTz slice_start, TimestampTz slice_end,
+			int64 seq, uint32 hash_low, uint32 hash_high, ChunkTarget *target)
+{
+	if (!ask_cache(log) ||
+		!se_run_cache_read(log->has_view ? &log->view : NULL, query, slice_start, slice_end, seq,
+						   hash_low, hash_high, hand_over, target))
+		scan_chunks(log, query, slice_start, slice_end, seq, hash_low, hash_high, hand_over,
+					target);
+}
+
 void
 se_state_log_read(SeStateLog *log, int32 query, TimestampTz slice_start, TimestampTz slice_end,
 				  uint32 hash_low, uint32 hash_high, SeChunkReader reader, void *arg)
 {
-	read_chunks(log, query, slice_start, slice_end, 0, hash_low, hash_high, reader, NULL, arg);
+	ChunkTarget target = {reader, NULL, arg};
+
+	read_chunks(log, query, slice_start, slice_end, 0, hash_low, hash_high, &target);
 }
 
 void
@@ -177,14 +240,18 @@ se_state_log_read_since(SeStateLog *log, int32 query, TimestampTz slice_start,
 						TimestampTz slice_end, int64 seq, uint32 hash_low, uint32 hash_high,
 						SeChunkReader reader, void *arg)
 {
-	read_chunks(log, query, slice_start, slice_end, seq, hash_low, hash_high, reader, NULL, arg);
+	ChunkTarget target = {reader, NULL, arg};
+
+	read_chunks(log, query, slice_start, slice_end, seq, hash_low, hash_high, &target);
 }
 
 void
 se_state_log_read_ordered(SeStateLog *log, int32 query, TimestampTz slice_start,
 						  TimestampTz slice_end, SeOrderedReader reader, void *arg)
 {
-	read_chunks(log, query, slice_start, slice_end, 0, 0, PG_UINT32_MAX, NULL, reader, arg);
+	ChunkTarget target = {NULL, reader, arg};
+
+	read_chunks(log, query, slice_start, slice_end, 0, 0, PG_UINT32_MAX, &target);
 }
 
 void
@@ -198,57 +265,156 @@ se_state_log_delete(SeStateLog *log, int32 query, TimestampTz slice_start, Times
 		simple_heap_delete(log->heap, &slot->tts_tid);
 	index_endscan(scan);
 	ExecDropSingleTupleTableSlot(slot);
+	if (se_run_cache_feeds())
+		se_run_cache_delete(query, slice_start, slice_end);
+}
+
+typedef void (*InfoReader) (void *arg, const SeCacheSliceInfo *slice);
+
+static void
+scan_slices(SeStateLog *log, int32 query, InfoReader reader, void *arg)
+{
+	TupleTableSlot *slot = table_slot_create(log->heap, NULL);
+	ScanKeyData keys[3];
+	IndexScanDesc scan = begin_scan(log, keys, query, 0, 0, 1);
+	SeCacheSliceInfo slice = {0};
+	int64		seq = 0;
+	int64		run = 0;
+
+	while (index_getnext_slot(scan, ForwardScanDirection, slot))
+	{
+		TimestampTz start;
+		TimestampTz end;
+		int64		chunk_seq;
+		int			ngroups;
+
+		CHECK_FOR_INTERRUPTS();
+		slot_getsomeattrs(slot, COL_PAYLOAD);
+		start = DatumGetTimestampTz(slot->tts_values[COL_SLICE_START - 1]);
+		end = DatumGetTimestampTz(slot->tts_values[COL_SLICE_END - 1]);
+		chunk_seq = DatumGetInt64(slot->tts_values[COL_SEQ - 1]);
+		ngroups = Abs(DatumGetInt32(slot->tts_values[COL_NGROUPS - 1]));
+		if (slice.nruns > 0 && (start != slice.start || end != slice.end))
+		{
+			reader(arg, &slice);
+			memset(&slice, 0, sizeof(slice));
+		}
+		if (slice.nruns == 0 || chunk_seq != seq)
+		{
+			run = 0;
+			slice.nruns++;
+		}
+		slice.start = start;
+		slice.end = end;
+		seq = chunk_seq;
+		run += ngroups;
+		slice.largest = Max(slice.largest, run);
+		slice.entries += ngroups;
+		slice.bytes += toast_raw_datum_size(slot->tts_values[COL_PAYLOAD - 1]) - VARHDRSZ;
+	}
+	if (slice.nruns > 0)
+		reader(arg, &slice);
+	index_endscan(scan);
+	ExecDropSingleTupleTableSlot(slot);
+}
+
+typedef struct SliceTarget
+{
+	SeSliceReader reader;
+	void	   *arg;
+	int32		query;			/* to be attached; 0: none */
+} SliceTarget;
+
+static void
+hand_slice(void *arg, const SeCacheSliceInfo *slice)
+{
+	SliceTarget *target = arg;
+
+	if (target->reader != NULL)
+		target->reader(target->arg, slice->start, slice->end, slice->nruns, slice->entries,
+					   slice->largest);
+	if (target->query != 0)
+		se_run_cache_attach_slice(target->query, slice);
 }
 
 void
 se_state_log_slices(SeStateLog *log, int32 query, SeSliceReader reader, void *arg)
 {
-	TupleTableSlot *slot = table_slot_create(log->heap, NULL);
-	ScanKeyData keys[3];
-	IndexScanDesc scan = begin_scan(log, keys, query, 0, 0, 1);
-	TimestampTz start = 0;
-	TimestampTz end = 0;
-	int64		seq = 0;
-	int			nruns = 0;
-	int64		entries = 0;
-	int64		run = 0;
-	int64		largest = 0;
+	SliceTarget target = {reader, arg, 0};
+	SeCacheSliceInfo *slices;
+	int			nslices;
 
-	/* the index gives chunks by slice, and by seq within a slice */
-	while (index_getnext_slot(scan, ForwardScanDirection, slot))
+	if (ask_cache(log) &&
+		se_run_cache_slices(log->has_view ? &log->view : NULL, query, &slices, &nslices))
 	{
-		TimestampTz chunk_start;
-		TimestampTz chunk_end;
-		int64		chunk_seq;
-		int			ngroups;
-
-		CHECK_FOR_INTERRUPTS();
-		slot_getsomeattrs(slot, COL_NGROUPS);
-		chunk_start = DatumGetTimestampTz(slot->tts_values[COL_SLICE_START - 1]);
-		chunk_end = DatumGetTimestampTz(slot->tts_values[COL_SLICE_END - 1]);
-		chunk_seq = DatumGetInt64(slot->tts_values[COL_SEQ - 1]);
-		ngroups = Abs(DatumGetInt32(slot->tts_values[COL_NGROUPS - 1]));
-		if (nruns > 0 && (chunk_start != start || chunk_end != end))
-		{
-			reader(arg, start, end, nruns, entries, Max(largest, run));
-			nruns = 0;
-		}
-		if (nruns == 0)
-			entries = run = largest = 0;
-		if (nruns == 0 || chunk_seq != seq)
-		{
-			largest = Max(largest, run);
-			run = 0;
-			nruns++;
-		}
-		start = chunk_start;
-		end = chunk_end;
-		seq = chunk_seq;
-		run += ngroups;
-		entries += ngroups;
+		for (int i = 0; i < nslices; i++)
+			hand_slice(&target, &slices[i]);
+		pfree(slices);
+		return;
 	}
-	if (nruns > 0)
-		reader(arg, start, end, nruns, entries, Max(largest, run));
-	index_endscan(scan);
-	ExecDropSingleTupleTableSlot(slot);
+	scan_slices(log, query, hand_slice, &target);
+}
+
+/* ---- the process that feeds queries ---- */
+
+void
+se_state_log_attach(SeStateLog *log, int32 query, int32 reader, int64 generation, int64 seq,
+					SeSliceReader slice_reader, void *arg)
+{
+	SliceTarget target = {slice_reader, arg, 0};
+	SeCacheView view = {RelationGetRelid(log->heap), reader, generation, seq};
+
+	if (se_run_cache_enabled() && se_run_cache_attach(&view, query))
+		target.query = query;
+	scan_slices(log, query, hand_slice, &target);
+	if (target.query != 0)
+		se_run_cache_attach_end(query);
+}
+
+void
+se_state_log_detach(void)
+{
+	if (se_run_cache_feeds())
+		se_run_cache_release();
+}
+
+typedef struct FillTarget
+{
+	int32		query;
+	TimestampTz start;
+	TimestampTz end;
+} FillTarget;
+
+static void
+fill_cache(void *arg, const SeCacheChunk *chunk)
+{
+	FillTarget *target = arg;
+
+	se_run_cache_fill(target->query, target->start, target->end, chunk);
+}
+
+void
+se_state_log_commit(int32 reader, int64 generation, int64 seq)
+{
+	SeStateLog *log = NULL;
+	FillTarget	target;
+
+	if (!se_run_cache_feeds())
+		return;
+	se_run_cache_begin(reader, generation, seq);
+	while (se_run_cache_next_broken(&target.query))
+	{
+		if (log == NULL)
+			log = se_state_log_open(false);
+		se_state_log_attach(log, target.query, reader, generation, seq - 1, NULL, NULL);
+	}
+	while (se_run_cache_next_wanted(&target.query, &target.start, &target.end))
+	{
+		if (log == NULL)
+			log = se_state_log_open(false);
+		scan_chunks(log, target.query, target.start, target.end, 0, 0, PG_UINT32_MAX, fill_cache,
+					&target);
+	}
+	if (log != NULL)
+		se_state_log_close(log);
 }

@@ -27,6 +27,12 @@ extern uint64 se_state_log_bytes;
 extern SeStateLog *se_state_log_open(bool write);
 extern void se_state_log_close(SeStateLog *log);
 
+/*
+ * The active snapshot sees the reader's row with this generation and seq, and the query
+ * to be read as fed by this reader: then reading need not go to the table.
+ */
+extern void se_state_log_as_of(SeStateLog *log, int32 reader, int64 generation, int64 seq);
+
 extern void se_state_log_append(SeStateLog *log, int32 query, TimestampTz slice_start,
 								TimestampTz slice_end, int64 seq, uint32 hash_low,
 								uint32 hash_high, int ngroups, const char *bytes, Size size);
@@ -63,5 +69,16 @@ extern void se_state_log_delete(SeStateLog *log, int32 query, TimestampTz slice_
 typedef void (*SeSliceReader) (void *arg, TimestampTz start, TimestampTz end, int nruns,
 							   int64 entries, int64 largest);
 extern void se_state_log_slices(SeStateLog *log, int32 query, SeSliceReader reader, void *arg);
+
+/*
+ * For the process that feeds queries, and alone writes their state.  attach: as
+ * se_state_log_slices, when it begins, with the query's reader as the snapshot sees it;
+ * detach: give up all queries.  commit: in each transaction that takes the reader from seq - 1
+ * to seq, behind the check that it still does and before anything is appended.
+ */
+extern void se_state_log_attach(SeStateLog *log, int32 query, int32 reader, int64 generation,
+								int64 seq, SeSliceReader slice_reader, void *arg);
+extern void se_state_log_detach(void);
+extern void se_state_log_commit(int32 reader, int64 generation, int64 seq);
 
 #endif							/* SE_STATE_LOG_H */
