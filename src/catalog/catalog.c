@@ -27,6 +27,7 @@
 #include "utils/syscache.h"
 #include "utils/timestamp.h"
 
+#include "ddl.h"
 #include "definitions.h"
 #include "engine/engine.h"
 #include "query/query.h"
@@ -488,8 +489,8 @@ se_catalog_wanted_readers(int32 **readers)
 }
 
 /*
- * The reader's queries are set aside with the error; a head reader takes the
- * stream with it, for the fault is not a query's.
+ * The reader's queries are set aside with the error, each with a reader of its own,
+ * for it is not known whose fault it is; a head reader takes the stream with it.
  */
 void
 se_catalog_reader_failed(int32 reader, const char *message, int sqlstate)
@@ -497,6 +498,8 @@ se_catalog_reader_failed(int32 reader, const char *message, int sqlstate)
 	SeCatalogScope scope;
 	Oid			types[3] = {INT4OID, TEXTOID, TEXTOID};
 	Datum		values[3];
+	int32	   *queries;
+	int			nqueries;
 
 	values[0] = Int32GetDatum(reader);
 	values[1] = CStringGetTextDatum(message);
@@ -506,11 +509,17 @@ se_catalog_reader_failed(int32 reader, const char *message, int sqlstate)
 		   " error_hint = 'Mend the cause, then call stream_engine.resume().',"
 		   " error_partition = NULL, error_offset = NULL, error_at = pg_catalog.clock_timestamp()"
 		   " FROM stream_engine.query_progress p"
-		   " WHERE p.query = q.id AND p.reader = $1 AND q.state = 'running'",
-		   3, types, values, NULL, SPI_OK_UPDATE);
+		   " WHERE p.query = q.id AND p.reader = $1 AND q.state = 'running' RETURNING q.id",
+		   3, types, values, NULL, SPI_OK_UPDATE_RETURNING);
+	nqueries = (int) SPI_processed;
+	queries = palloc(sizeof(int32) * Max(nqueries, 1));
+	for (int i = 0; i < nqueries; i++)
+		queries[i] = (int32) column_int(SPI_tuptable->vals[i], 1);
 	se_spi("UPDATE stream_engine.stream s SET state = 'error', error = $2, error_sqlstate = $3,"
 		   " error_partition = NULL, error_offset = NULL, error_at = pg_catalog.clock_timestamp()"
 		   " FROM stream_engine.reader r WHERE r.id = $1 AND r.head AND s.id = r.stream",
 		   3, types, values, NULL, SPI_OK_UPDATE);
+	for (int i = 0; i < nqueries; i++)
+		se_query_split(queries[i]);
 	se_catalog_end(&scope);
 }

@@ -120,8 +120,9 @@ BEGIN
 	LOOP
 		DELETE FROM stream_engine.state_log s WHERE s.query = q.id;
 		DELETE FROM stream_engine.reader r
-		WHERE NOT r.head AND r.stream = q.stream AND NOT EXISTS
-			(SELECT FROM stream_engine.query_progress p WHERE p.reader = r.id);
+		WHERE NOT r.head AND r.stream = q.stream
+			AND NOT EXISTS (SELECT FROM stream_engine.query_progress p WHERE p.reader = r.id)
+			AND NOT EXISTS (SELECT FROM stream_engine.reader_history h WHERE h.reader = r.id);
 		/* without the definition there is nothing to show */
 		FOREACH relation IN ARRAY ARRAY[q.live_view::oid, q.open_table::oid, q.batch_view::oid]
 		LOOP

@@ -58,4 +58,27 @@ extern TimestampTz se_stream_complete_from(const SeStream *stream);
 extern int32 se_reader_create(int32 stream, bool head, const char *start,
 							  const SePosition *positions, const bool *complete, int npositions);
 
+/* ---- which query is fed by which reader (readers.c) ---- */
+
+/*
+ * A reader of the stream that stands at these positions and has committed nothing
+ * yet, so that a query can join it and has missed nothing; else 0.  Its row is
+ * locked, and its worker will read its definition again.
+ */
+extern int32 se_reader_to_join(int32 stream, bool session, const char *start,
+							   const SePosition *positions, int npositions);
+
+/*
+ * Lock the row of the reader that feeds a query, which the reader may not have
+ * any more when the lock is granted; returns the reader, 0 if there is none.
+ */
+extern int32 se_query_lock_reader(int32 query);
+
+/*
+ * Give a query a reader of its own at the position where it stands, unless it has
+ * one; the others go on.  For what does not run any more.  Raises the generation
+ * of the reader that it leaves.
+ */
+extern void se_query_split(int32 query);
+
 #endif							/* SE_DDL_H */

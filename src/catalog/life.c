@@ -118,9 +118,8 @@ static void
 fence(const Target *target)
 {
 	if (target->query)
-		change("UPDATE stream_engine.reader r SET generation = generation + 1"
-			   " FROM stream_engine.query_progress p WHERE p.query = $1 AND r.id = p.reader",
-			   target->query->id, SPI_OK_UPDATE);
+		change("UPDATE stream_engine.reader SET generation = generation + 1 WHERE id = $1",
+			   se_query_lock_reader(target->query->id), SPI_OK_UPDATE);
 	else
 		change("UPDATE stream_engine.reader SET generation = generation + 1 WHERE stream = $1",
 			   target->stream->id, SPI_OK_UPDATE);
@@ -134,8 +133,12 @@ se_pause(PG_FUNCTION_ARGS)
 
 	fence(&target);
 	if (target.query)
+	{
 		change("UPDATE stream_engine.query SET state = 'paused' WHERE id = $1 AND state = 'running'",
 			   target.query->id, SPI_OK_UPDATE);
+		/* the others go on without it */
+		se_query_split(target.query->id);
+	}
 	else
 		change("UPDATE stream_engine.stream SET state = 'paused' WHERE id = $1 AND state = 'running'",
 			   target.stream->id, SPI_OK_UPDATE);
@@ -206,6 +209,8 @@ settle(SeStream *stream, const char *start)
 	Datum		values[2];
 	int			nqueries;
 	int32	   *queries;
+	bool	   *running;
+	bool	   *session;
 
 	npositions = se_resolve_start(stream, start, RESOLVE_TIMEOUT_MS, &positions, &complete,
 								  &nrecords);
@@ -214,6 +219,8 @@ settle(SeStream *stream, const char *start)
 		   " WHERE q.stream = $1 AND l.query = q.id", stream->id, SPI_OK_DELETE);
 	change("DELETE FROM stream_engine.query_partition p USING stream_engine.query q"
 		   " WHERE q.stream = $1 AND p.query = q.id", stream->id, SPI_OK_DELETE);
+	change("DELETE FROM stream_engine.query_origin o USING stream_engine.query q"
+		   " WHERE q.stream = $1 AND o.query = q.id", stream->id, SPI_OK_DELETE);
 	change("DELETE FROM stream_engine.reader WHERE stream = $1", stream->id, SPI_OK_DELETE);
 	if (stream->options.staging_retention > 0)
 		(void) se_reader_create(stream->id, true, start, positions, complete, npositions);
@@ -221,25 +228,35 @@ settle(SeStream *stream, const char *start)
 	values[0] = Int32GetDatum(stream->id);
 	values[1] = CStringGetTextDatum(se_home());
 	se_catalog_begin(&scope);
-	se_spi("SELECT id FROM stream_engine.query WHERE stream = $1 ORDER BY id", 1, types, values,
-		   NULL, SPI_OK_SELECT);
+	se_spi("SELECT id, state = 'running', session FROM stream_engine.query WHERE stream = $1 ORDER BY id",
+		   1, types, values, NULL, SPI_OK_SELECT);
 	nqueries = (int) SPI_processed;
 	queries = palloc(sizeof(int32) * Max(nqueries, 1));
+	running = palloc(sizeof(bool) * Max(nqueries, 1));
+	session = palloc(sizeof(bool) * Max(nqueries, 1));
 	for (int i = 0; i < nqueries; i++)
 	{
 		bool		isnull;
 
 		queries[i] = DatumGetInt32(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1,
 												 &isnull));
+		running[i] = DatumGetBool(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 2,
+												&isnull));
+		session[i] = DatumGetBool(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 3,
+												&isnull));
 	}
 	for (int i = 0; i < nqueries; i++)
 	{
 		Oid			ptypes[3] = {INT4OID, INT4OID, TIMESTAMPTZOID};
 		Datum		pvalues[3];
+		int32		reader = 0;
 
+		if (running[i])
+			reader = se_reader_to_join(stream->id, session[i], start, positions, npositions);
+		if (reader == 0)
+			reader = se_reader_create(stream->id, false, start, positions, complete, npositions);
 		pvalues[0] = Int32GetDatum(queries[i]);
-		pvalues[1] = Int32GetDatum(se_reader_create(stream->id, false, start, positions, complete,
-													npositions));
+		pvalues[1] = Int32GetDatum(reader);
 		pvalues[2] = TimestampTzGetDatum(Max(se_stream_complete_from(stream),
 											 results_end(queries[i])));
 		se_spi("INSERT INTO stream_engine.query_progress (query, reader, complete_from)"
@@ -424,7 +441,7 @@ se_advance_watermark(PG_FUNCTION_ARGS)
 	values[1] = TimestampTzGetDatum(to);
 	se_catalog_begin(&scope);
 	se_spi("UPDATE stream_engine.reader SET advance_to = GREATEST(advance_to, $2)"
-		   " WHERE stream = $1 AND watermark < $2", 2, types, values, NULL, SPI_OK_UPDATE);
+		   " WHERE stream = $1 AND watermark < $2 AND absorbed_by IS NULL", 2, types, values, NULL, SPI_OK_UPDATE);
 	se_catalog_end(&scope);
 	se_wake_at_commit();
 	PG_RETURN_VOID();

@@ -342,12 +342,12 @@ pinned_settings(void)
 
 static int32
 insert_query(FunctionCallInfo fcinfo, const QueryRelations *relations, const SeStream *stream,
-			 const char *start)
+			 const char *start, bool session)
 {
 	SeCatalogScope scope;
-	Oid			types[10] = {INT4OID, OIDOID, OIDOID, OIDOID, OIDOID, TEXTOID, BOOLOID, TEXTOID,
-	TEXTARRAYOID, TEXTOID};
-	Datum		values[10];
+	Oid			types[11] = {INT4OID, OIDOID, OIDOID, OIDOID, OIDOID, TEXTOID, BOOLOID, TEXTOID,
+	TEXTARRAYOID, TEXTOID, BOOLOID};
+	Datum		values[11];
 	bool		paused = !PG_ARGISNULL(ARG_PAUSED) && PG_GETARG_BOOL(ARG_PAUSED);
 	bool		isnull;
 	int32		query;
@@ -362,11 +362,13 @@ insert_query(FunctionCallInfo fcinfo, const QueryRelations *relations, const SeS
 	values[7] = CStringGetTextDatum(start);
 	values[8] = pinned_settings();
 	values[9] = CStringGetTextDatum(paused ? "paused" : "running");
+	values[10] = BoolGetDatum(session);
 	se_catalog_begin(&scope);
 	se_spi("INSERT INTO stream_engine.query"
-		   " (stream, batch_view, result, live_view, open_table, late, emit_partial, start, settings, state)"
-		   " VALUES ($1, $2::regclass, $3::regclass, $4::regclass, $5::regclass, $6, $7, $8, $9, $10)"
-		   " RETURNING id", 10, types, values, NULL, SPI_OK_INSERT_RETURNING);
+		   " (stream, batch_view, result, live_view, open_table, late, emit_partial, start, settings,"
+		   " state, session)"
+		   " VALUES ($1, $2::regclass, $3::regclass, $4::regclass, $5::regclass, $6, $7, $8, $9, $10,"
+		   " $11) RETURNING id", 11, types, values, NULL, SPI_OK_INSERT_RETURNING);
 	query = DatumGetInt32(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
 	se_catalog_end(&scope);
 	return query;
@@ -399,7 +401,8 @@ se_create_query(PG_FUNCTION_ARGS)
 	char	   *batch_sql;
 	char	   *start;
 	int32		query_id;
-	int32		reader;
+	int32		reader = 0;
+	bool		session;
 	SePosition *positions;
 	bool	   *complete;
 	int			npositions;
@@ -461,8 +464,12 @@ se_create_query(PG_FUNCTION_ARGS)
 	create_relations(&relations, plan, batch_sql, plan->window.kind == SE_WINDOW_GLOBAL ||
 					 (!PG_ARGISNULL(ARG_EMIT) &&
 					  strcmp(text_to_cstring(PG_GETARG_TEXT_PP(ARG_EMIT)), "changes") == 0));
-	query_id = insert_query(fcinfo, &relations, stream, start);
-	reader = se_reader_create(stream->id, false, start, positions, complete, npositions);
+	session = plan->window.kind == SE_WINDOW_SESSION;
+	query_id = insert_query(fcinfo, &relations, stream, start, session);
+	if (PG_ARGISNULL(ARG_PAUSED) || !PG_GETARG_BOOL(ARG_PAUSED))
+		reader = se_reader_to_join(stream->id, session, start, positions, npositions);
+	if (reader == 0)
+		reader = se_reader_create(stream->id, false, start, positions, complete, npositions);
 	insert_progress(query_id, reader, stream);
 	store_triggers(fcinfo, query_id);
 	store_emission(fcinfo, query_id);

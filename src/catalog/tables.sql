@@ -47,6 +47,7 @@ CREATE TABLE stream_engine.query (
 	state_ttl interval,
 	start text NOT NULL,
 	settings text[] NOT NULL,
+	session boolean NOT NULL DEFAULT false,
 	state text NOT NULL DEFAULT 'running' CHECK (state IN ('running', 'paused', 'error')),
 	error text,
 	error_sqlstate text,
@@ -122,11 +123,13 @@ CREATE TABLE stream_engine.reader (
 	watermark timestamptz NOT NULL DEFAULT '-infinity',
 	promise timestamptz NOT NULL DEFAULT '-infinity',
 	advance_to timestamptz,
+	absorbed_by integer,
 	committed_at timestamptz
 ) WITH (fillfactor = 40, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 500);
 CREATE INDEX reader_stream_idx ON stream_engine.reader (stream);
 COMMENT ON TABLE stream_engine.reader IS 'a position in a topic that moves on its own: the fence (generation, seq), the watermark and the promise to sibling workers';
 COMMENT ON COLUMN stream_engine.reader.advance_to IS 'what advance_watermark() asked for, until the next commit';
+COMMENT ON COLUMN stream_engine.reader.absorbed_by IS 'the reader that has taken over the queries of this one, of which only the ledger is left';
 
 CREATE TABLE stream_engine.reader_partition (
 	reader integer NOT NULL REFERENCES stream_engine.reader ON DELETE CASCADE,
@@ -164,10 +167,41 @@ CREATE TABLE stream_engine.query_progress (
 	emitted_at timestamptz,
 	changes_seq bigint NOT NULL DEFAULT 0,
 	changes_at timestamptz,
-	state_stamp bigint
+	state_stamp bigint,
+	joined_seq bigint NOT NULL DEFAULT 0,
+	ledger_shift bigint NOT NULL DEFAULT 0
 ) WITH (fillfactor = 40, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 500);
 CREATE INDEX query_progress_reader_idx ON stream_engine.query_progress (reader);
 COMMENT ON TABLE stream_engine.query_progress IS 'how far each query''s windows have been closed, and which reader feeds it';
+COMMENT ON COLUMN stream_engine.query_progress.joined_seq IS 'the reader''s last commit that the query had no part in';
+COMMENT ON COLUMN stream_engine.query_progress.ledger_shift IS 'what makes the reader''s numbers of commits those of the query, which count on when it changes readers';
+
+CREATE TABLE stream_engine.reader_history (
+	query integer NOT NULL REFERENCES stream_engine.query ON DELETE CASCADE,
+	reader integer NOT NULL REFERENCES stream_engine.reader ON DELETE CASCADE,
+	after_seq bigint NOT NULL,
+	upto_seq bigint NOT NULL,
+	ledger_shift bigint NOT NULL,
+	PRIMARY KEY (query, reader, after_seq)
+);
+CREATE INDEX reader_history_reader_idx ON stream_engine.reader_history (reader);
+COMMENT ON TABLE stream_engine.reader_history IS 'readers that have fed a query before its present one, with the commits that it had a part in';
+
+CREATE TABLE stream_engine.query_origin (
+	query integer NOT NULL REFERENCES stream_engine.query ON DELETE CASCADE,
+	partition integer NOT NULL,
+	start_offset bigint NOT NULL,
+	complete boolean NOT NULL,
+	records bigint NOT NULL,
+	gaps bigint NOT NULL,
+	decoded bigint NOT NULL,
+	dead bigint NOT NULL,
+	future bigint NOT NULL,
+	tombstones bigint NOT NULL,
+	skipped bigint NOT NULL,
+	PRIMARY KEY (query, partition)
+);
+COMMENT ON TABLE stream_engine.query_origin IS 'of a query that has joined another reader: its own first offset, and what must be added to the reader''s counters to have the query''s';
 
 CREATE TABLE stream_engine.query_partition (
 	query integer NOT NULL REFERENCES stream_engine.query ON DELETE CASCADE,

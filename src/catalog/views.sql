@@ -44,8 +44,8 @@ GRANT SELECT ON stream_engine.streams TO PUBLIC;
 
 CREATE VIEW stream_engine.stat_partitions WITH (security_barrier) AS
 	SELECT s.relation AS stream,
-		CASE WHEN r.head THEN NULL ELSE q.result END AS query,
-		p.partition, p.start_offset, p.next_offset, p.high_offset,
+		q.result AS query,
+		p.partition, COALESCE(o.start_offset, p.start_offset) AS start_offset, p.next_offset, p.high_offset,
 		GREATEST(p.high_offset - p.next_offset, 0) AS lag,
 		p.max_event_time,
 		p.max_event_time - d.delay AS watermark,
@@ -53,18 +53,24 @@ CREATE VIEW stream_engine.stat_partitions WITH (security_barrier) AS
 		NOT p.idle AND p.max_event_time =
 			min(p.max_event_time) FILTER (WHERE NOT p.idle) OVER (PARTITION BY p.reader) AS holds_watermark,
 		p.problem,
-		p.records, p.gaps, p.decoded, p.dead, p.future, p.tombstones, p.skipped,
+		p.records + COALESCE(o.records, 0) AS records, p.gaps + COALESCE(o.gaps, 0) AS gaps,
+		p.decoded + COALESCE(o.decoded, 0) AS decoded, p.dead + COALESCE(o.dead, 0) AS dead,
+		p.future + COALESCE(o.future, 0) AS future, p.tombstones + COALESCE(o.tombstones, 0) AS tombstones,
+		p.skipped + COALESCE(o.skipped, 0) AS skipped,
 		r.committed_at, r.id AS reader
 	FROM stream_engine.reader_partition p
 	JOIN stream_engine.reader r ON r.id = p.reader
 	JOIN stream_engine.stream s ON s.id = r.stream
 	JOIN pg_catalog.pg_class c ON c.oid = s.relation
-	LEFT JOIN stream_engine.query_progress w ON w.reader = r.id
+	/* each query that the reader feeds, and the stream's own reader once more for itself */
+	JOIN LATERAL (SELECT w.query FROM stream_engine.query_progress w WHERE w.reader = r.id
+		UNION ALL SELECT NULL WHERE r.head) w ON true
 	LEFT JOIN stream_engine.query q ON q.id = w.query
+	LEFT JOIN stream_engine.query_origin o ON o.query = q.id AND o.partition = p.partition
 	LEFT JOIN pg_catalog.pg_class qc ON qc.oid = q.batch_view,
 	LATERAL (SELECT stream_engine.watermark_delay(s.relation) AS delay) d
 	WHERE stream_engine.may_see(COALESCE(qc.relowner, c.relowner));
-COMMENT ON VIEW stream_engine.stat_partitions IS 'positions, lag, watermark and counters of each reader''s partitions; query is NULL for the stream''s own reader';
+COMMENT ON VIEW stream_engine.stat_partitions IS 'positions, lag, watermark and counters of each query''s partitions, and of the stream''s own reader (query is NULL); queries with the same reader share its positions';
 GRANT SELECT ON stream_engine.stat_partitions TO PUBLIC;
 
 CREATE VIEW stream_engine.stat_queries WITH (security_barrier) AS
@@ -84,8 +90,10 @@ CREATE VIEW stream_engine.stat_queries WITH (security_barrier) AS
 			sum(late)::bigint AS late, sum(late_assignments)::bigint AS late_assignments,
 			sum(before_start)::bigint AS before_start, sum(failed)::bigint AS failed
 		FROM stream_engine.query_partition WHERE query = q.id) t ON true
-	LEFT JOIN LATERAL (SELECT sum(p.decoded)::bigint AS decoded
-		FROM stream_engine.reader_partition p WHERE p.reader = r.id) k ON true
+	LEFT JOIN LATERAL (SELECT sum(p.decoded + COALESCE(o.decoded, 0))::bigint AS decoded
+		FROM stream_engine.reader_partition p
+		LEFT JOIN stream_engine.query_origin o ON o.query = q.id AND o.partition = p.partition
+		WHERE p.reader = r.id) k ON true
 	WHERE stream_engine.may_see(c.relowner);
 COMMENT ON VIEW stream_engine.stat_queries IS 'watermark, counters and state of each query; decoded = counted + filtered + late + before_start + failed';
 GRANT SELECT ON stream_engine.stat_queries TO PUBLIC;
@@ -130,6 +138,17 @@ CREATE VIEW stream_engine.progress WITH (security_barrier) AS
 	GROUP BY q.name, q.state, q.phase, t.watermark, t.counted, t.late, t.windows_closed, t.rows_out, t.committed_at;
 COMMENT ON VIEW stream_engine.progress IS 'one line a query, made for \watch';
 GRANT SELECT ON stream_engine.progress TO PUBLIC;
+
+/* Not granted: for tests and the curious. */
+CREATE VIEW stream_engine.query_ledger AS
+	SELECT q.result AS query, l.seq + h.ledger_shift AS seq, l.committed_at, l.watermark,
+		l.partitions, l.next_offsets, l.watermarks, l.idle, l.reader
+	FROM (SELECT query, reader, after_seq, upto_seq, ledger_shift FROM stream_engine.reader_history
+		UNION ALL SELECT query, reader, joined_seq, 9223372036854775807, ledger_shift
+		FROM stream_engine.query_progress) h
+	JOIN stream_engine.query q ON q.id = h.query
+	JOIN stream_engine.ledger l ON l.reader = h.reader AND l.seq > h.after_seq AND l.seq <= h.upto_seq;
+COMMENT ON VIEW stream_engine.query_ledger IS 'the commits that each query had a part in, numbered from one, whichever reader made them';
 
 /* Bytes as text where they are text in this database's encoding, else NULL. */
 CREATE FUNCTION stream_engine.readable(bytes bytea) RETURNS text

@@ -34,6 +34,7 @@
 
 #include "engine/engine.h"
 #include "global.h"
+#include "merge.h"
 #include "reader.h"
 #include "session.h"
 
@@ -226,7 +227,11 @@ write_ledger(Reader *reader, TimestampTz watermark, const bool *idle, TimestampT
 		insert = keep_plan("INSERT INTO stream_engine.ledger (reader, seq, committed_at, watermark,"
 						   " partitions, next_offsets, watermarks, idle)"
 						   " VALUES ($1, $2, $3, $4, $5, $6, $7, $8)", lengthof(types), types);
-		prune = keep_plan("DELETE FROM stream_engine.ledger WHERE reader = $1 AND committed_at < $2",
+		/* readers that have handed their queries over are kept for their ledger */
+		prune = keep_plan("WITH absorbed AS (DELETE FROM stream_engine.reader r"
+						  " USING stream_engine.reader o WHERE o.id = $1 AND r.stream = o.stream"
+						  " AND r.absorbed_by IS NOT NULL AND r.committed_at < $2)"
+						  " DELETE FROM stream_engine.ledger WHERE reader = $1 AND committed_at < $2",
 						  lengthof(prune_types), prune_types);
 	}
 	for (int i = 0; i < n; i++)
@@ -307,9 +312,9 @@ lock_results(Reader *reader, TimestampTz watermark, TimestampTz now)
 }
 
 /*
- * Commit the cycle.  False: the reader's row has moved, or the stream is gone;
- * the caller reads the definition again.  Raises errors of emission and of the
- * server; the cycle is lost then.
+ * Commit the cycle.  False: the reader's row has moved, the stream is gone, or the
+ * queries have been handed over; the caller reads the definition again.  Raises
+ * errors of emission and of the server; the cycle is lost then.
  */
 bool
 se_reader_commit(Reader *reader)
@@ -321,6 +326,7 @@ se_reader_commit(Reader *reader)
 	TimestampTz idle_close;
 	bool		idle[1024];
 	bool	   *flags = idle;
+	bool		merged;
 
 	if (!se_cycle_begin(reader))
 		return false;
@@ -408,6 +414,7 @@ se_reader_commit(Reader *reader)
 		store_query(reader, &reader->queries[q], watermark, now);
 	SE_FAILPOINT("commit.before_ledger");
 	write_ledger(reader, watermark, flags, now);
+	merged = se_merge_apply(reader, watermark, now);
 	se_catalog_end(&scope);
 	PopActiveSnapshot();
 	SE_FAILPOINT("commit.before_commit");
@@ -415,5 +422,7 @@ se_reader_commit(Reader *reader)
 	SE_FAILPOINT("commit.after_commit");
 	reader->commit_bytes = se_state_log_bytes - log_bytes;
 	after_commit(reader, watermark, flags, now);
-	return true;
+	if (merged)
+		se_merge_done(reader);
+	return !merged;
 }

@@ -61,6 +61,35 @@ load_slice(void *arg, TimestampTz start, TimestampTz end, int nruns, int64 entri
 	slice->changed = true;
 }
 
+/* Where a query began that has joined this reader since. */
+static void
+load_origin(ReaderQuery *query)
+{
+	SeCatalogScope scope;
+	Oid			type = INT4OID;
+	Datum		key = Int32GetDatum(query->def->id);
+
+	se_catalog_begin(&scope);
+	if (se_spi("SELECT partition, start_offset FROM stream_engine.query_origin WHERE query = $1"
+			   " ORDER BY partition DESC", 1, &type, &key, NULL, SPI_OK_SELECT) > 0)
+		for (uint64 i = 0; i < SPI_processed; i++)
+		{
+			HeapTuple	tuple = SPI_tuptable->vals[i];
+			TupleDesc	desc = SPI_tuptable->tupdesc;
+			bool		isnull;
+			int32		partition = DatumGetInt32(SPI_getbinval(tuple, desc, 1, &isnull));
+
+			if (i == 0)
+			{
+				query->nbegins = partition + 1;
+				query->begins = MemoryContextAllocZero(query->context,
+													   sizeof(int64) * query->nbegins);
+			}
+			query->begins[partition] = DatumGetInt64(SPI_getbinval(tuple, desc, 2, &isnull));
+		}
+	se_catalog_end(&scope);
+}
+
 /* The owner may have lost the right to read the stream since the query was made. */
 static void
 check_stream_rights(const SeQueryDef *def)
@@ -105,6 +134,7 @@ load_query(Reader *reader, ReaderQuery *query, SeQueryDef *def)
 	query->closed_through = reader->def->watermark > def->closed_through ?
 		def->closed_through : reader->def->watermark;
 	query->complete_from = def->complete_from;
+	load_origin(query);
 	query->lateness = def->allowed_lateness;
 	query->changes_seq = def->changes_seq;
 	query->changes_at = def->changes_at;

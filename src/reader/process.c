@@ -35,12 +35,14 @@ ReaderBlame se_blame;
 /* Scratch of a batch; a worker is one process and one thread. */
 static int	good_rows[SE_BATCH_MAX];
 static TimestampTz row_watermark[SE_BATCH_MAX];
+static int	begun_rows[SE_BATCH_MAX];
 static int	query_rows[SE_BATCH_MAX];
 static int	slice_rows[SE_BATCH_MAX];
 static int	added_rows[SE_BATCH_MAX];
 static OpenSlice *row_slice[SE_BATCH_MAX];
 static OpenSlice *touched[SE_BATCH_MAX];
 static SeGroup *groups[SE_BATCH_MAX];
+static bool replaying;			/* the records have been read before */
 
 /* ---- slices ---- */
 
@@ -636,8 +638,8 @@ se_add_rows(Reader *reader, ReaderQuery *query, const SeBatch *batch, const SeRe
 static void
 set_complete_from(Reader *reader, ReaderQuery *query)
 {
-	/* the clock leaves nothing out: decided when the query was made */
-	if (reader->stream->options.processing_time)
+	/* the clock leaves nothing out: decided when the query was made, or when it joined */
+	if (reader->stream->options.processing_time || query->begins != NULL)
 		return;
 	for (int i = 0; i < reader->npartitions; i++)
 	{
@@ -687,6 +689,28 @@ count_filtered(ReaderQuery *query, const SeRecord *records, const int *good, int
 		query->counters[records[passed[i]].partition].filtered--;
 }
 
+/* Leave out replayed records that lie before the query's first offset; how many are left. */
+static int
+drop_before_begin(ReaderQuery *query, const SeRecord *records, int *rows, int n)
+{
+	int			kept = 0;
+
+	for (int i = 0; i < n; i++)
+	{
+		const SeRecord *record = &records[rows[i]];
+
+		if (record->partition < query->nbegins &&
+			record->offset < query->begins[record->partition])
+		{
+			query->counters[record->partition].before_start++;
+			query->counters[record->partition].dirty = true;
+		}
+		else
+			rows[kept++] = rows[i];
+	}
+	return kept;
+}
+
 /*
  * Returns the row of the batch that can be processed only after a commit, or
  * -1 when all were.
@@ -700,13 +724,22 @@ process_query(Reader *reader, ReaderQuery *query, SeBatch *batch, const SeRecord
 	int			n;
 	int			at = 0;
 	int			stop = -1;
+	const int  *good = good_rows;
 
+	if (replaying && query->begins != NULL)
+	{
+		memcpy(begun_rows, good_rows, sizeof(int) * ngood);
+		ngood = drop_before_begin(query, records, begun_rows, ngood);
+		good = begun_rows;
+		if (ngood == 0)
+			return stop;
+	}
 	se_blame.query = query;
 	se_user_begin(&scope, query->def->owner, query->def->settings);
-	memcpy(query_rows, good_rows, sizeof(int) * ngood);
+	memcpy(query_rows, good, sizeof(int) * ngood);
 	n = se_eval_filter(query->eval, batch, query_rows, ngood);
 	if (query->plan->window.kind != SE_WINDOW_SESSION)
-		count_filtered(query, records, good_rows, ngood, query_rows, n);
+		count_filtered(query, records, good, ngood, query_rows, n);
 	set_complete_from(reader, query);
 	if (query->plan->window.kind == SE_WINDOW_SESSION)
 	{
@@ -718,12 +751,12 @@ process_query(Reader *reader, ReaderQuery *query, SeBatch *batch, const SeRecord
 			int			upto = 0;
 
 			stop = query_rows[taken];
-			while (upto < ngood && good_rows[upto] < stop)
+			while (upto < ngood && good[upto] < stop)
 				upto++;
-			count_filtered(query, records, good_rows, upto, query_rows, taken);
+			count_filtered(query, records, good, upto, query_rows, taken);
 		}
 		else
-			count_filtered(query, records, good_rows, ngood, query_rows, n);
+			count_filtered(query, records, good, ngood, query_rows, n);
 		se_user_end(&scope);
 		se_blame.query = NULL;
 		return stop;
@@ -895,6 +928,7 @@ process_records(Reader *reader, const SeRecord *records, int nrecords, Judge jud
 	se_user_end(&scope);
 	batch = se_source()->decoder_batch(reader->decoder);
 
+	replaying = judge == judge_replayed;
 	mark_judging(reader, &mark);
 	ngood = judge(reader, batch, records, nrecords);
 	nrecords = process_sessions(reader, batch, records, nrecords, judge, &mark, &ngood);

@@ -37,10 +37,12 @@
 #include "utils/syscache.h"
 #include "utils/timestamp.h"
 
+#include "catalog/ddl.h"
 #include "compat/compat.h"
 #include "engine/engine.h"
 #include "global.h"
 #include "key_size.h"
+#include "merge.h"
 #include "reader.h"
 
 #define CATCH_UP_COMMIT_MS 100
@@ -111,7 +113,7 @@ is_querys_fault(int sqlstate)
 	return sqlstate != ERRCODE_LOCK_NOT_AVAILABLE && sqlstate != ERRCODE_DATA_CORRUPTED;
 }
 
-/* Set a query aside, in a transaction of its own. */
+/* Set a query aside, with a reader of its own, in a transaction of its own. */
 static void
 set_query_error(int32 query, const ErrorData *error, int32 partition, int64 offset)
 {
@@ -132,12 +134,15 @@ set_query_error(int32 query, const ErrorData *error, int32 partition, int64 offs
 	values[5] = Int64GetDatum(offset);
 	if (offset < 0)
 		nulls[4] = nulls[5] = 'n';
+	/* readers before queries, and the others go on without this one */
+	se_query_split(query);
 	se_catalog_begin(&scope);
 	se_spi("UPDATE stream_engine.query SET state = 'error', error = $2, error_sqlstate = $3,"
 		   " error_hint = $4, error_partition = $5, error_offset = $6,"
 		   " error_at = pg_catalog.clock_timestamp() WHERE id = $1",
 		   6, types, values, nulls, SPI_OK_UPDATE);
 	se_catalog_end(&scope);
+	se_wake_at_commit();
 	PopActiveSnapshot();
 	se_worker_commit();
 	se_progress_broadcast();
@@ -274,15 +279,16 @@ handle_event(Reader *reader, const SeSourceEvent *event)
 		case SE_EVENT_EOF:
 			{
 				ReaderPartition *partition = &reader->partitions[event->partition];
+				int64		end = se_merge_clip_end(reader, event->partition, event->offset);
 
-				if (event->offset > partition->next_offset)
+				if (end > partition->next_offset)
 				{
-					partition->delta.gaps += event->offset - partition->next_offset;
-					partition->next_offset = event->offset;
+					partition->delta.gaps += end - partition->next_offset;
+					partition->next_offset = end;
 					partition->dirty = true;
 					reader->dirty = true;
 				}
-				partition->caught_up = true;
+				partition->caught_up = partition->next_offset >= event->offset;
 				/* the source answers again */
 				if (se_my_slot->message[0] != '\0')
 					se_worker_message("");
@@ -414,7 +420,8 @@ trigger_due(const Reader *reader)
 static bool
 commit_due(Reader *reader, TimestampTz now)
 {
-	if (reader->commit_wanted || watermark_due(reader, now) || trigger_due(reader) <= now)
+	if (reader->commit_wanted || watermark_due(reader, now) || trigger_due(reader) <= now ||
+		se_merge_wants_commit(reader))
 		return true;
 	if (!reader->dirty)
 		return false;
@@ -532,8 +539,11 @@ drain(Reader *reader, bool *more)
 	for (;;)
 	{
 		SeSourceBatch *fetched = reader->fetched;
+		int			nrecords;
 		bool		got;
 
+		if (reader->merge != NULL && !se_merge_may_read(reader))
+			break;
 		if (reader->replay_wanted && !reader->dirty && !replay(reader))
 			return false;
 		if (reader->source_in_transaction)
@@ -547,27 +557,29 @@ drain(Reader *reader, bool *more)
 			PopActiveSnapshot();
 		got = fetched->nrecords > 0;
 		se_partitions_check(reader, fetched);
-		if (fetched->nrecords > 0)
+		nrecords = reader->merge ? se_merge_clip(reader, fetched) : fetched->nrecords;
+		if (nrecords > 0)
 		{
 			se_worker_phase(SE_PHASE_READING);
 			if (!begin_cycle(reader))
 				return false;
 			for (int done = 0;;)
 			{
-				done += se_process_batch(reader, fetched->records + done,
-										 fetched->nrecords - done);
-				if (done == fetched->nrecords || reader->pause_wanted)
+				done += se_process_batch(reader, fetched->records + done, nrecords - done);
+				if (done == nrecords || reader->pause_wanted)
 					break;
 				/* a session that has ended must be emitted before the next record */
 				if (!se_reader_commit(reader) || !se_cycle_begin(reader))
 					return false;
 			}
-			pg_atomic_fetch_add_u64(&se_my_slot->records, fetched->nrecords);
+			pg_atomic_fetch_add_u64(&se_my_slot->records, nrecords);
 			pg_atomic_fetch_add_u64(&se_my_slot->bytes, batch_bytes(fetched));
 			pg_atomic_write_u64(&se_my_slot->last_record, (uint64) GetCurrentTimestamp());
 			if (se_my_slot->message[0] != '\0')
 				se_worker_message("");
 		}
+		if (nrecords < fetched->nrecords && !reader->pause_wanted)
+			se_merge_pass(reader, fetched, nrecords);
 		for (int i = 0; i < fetched->nevents; i++)
 			if (fetched->events[i].kind == SE_EVENT_EOF)
 				handle_event(reader, &fetched->events[i]);
@@ -609,6 +621,8 @@ drain(Reader *reader, bool *more)
 		if (se_worker_must_stop())
 			return false;
 	}
+	if (se_merge_wants_commit(reader) && !se_reader_commit(reader))
+		return false;
 	/* nothing was written by a cycle without staging: no reason to keep it open */
 	if (reader->in_cycle && reader->staging == NULL)
 		se_cycle_end_empty(reader);
@@ -626,6 +640,7 @@ next_timeout(Reader *reader, TimestampTz now, int poll_ms)
 					   Max(reader->last_commit, reader->cycle_began) + commit_interval(reader));
 	deadline = Min(deadline, se_partitions_next_move(reader));
 	deadline = Min(deadline, trigger_due(reader));
+	deadline = Min(deadline, se_merge_next_look(reader));
 	if (reader->verifying)
 		deadline = Min(deadline, now + VERIFY_INTERVAL_MS * 1000);
 	if (poll_ms > 0)
@@ -679,6 +694,9 @@ run_reader(Reader *reader)
 		}
 		if (reader->staging != NULL && !reader->in_cycle)
 			se_staging_rotate(reader->staging, now);
+
+		if (!reader->in_cycle)
+			se_merge_look(reader, now);
 
 		if (fd >= 0)
 			reader->routine->drain_fd(reader->source);

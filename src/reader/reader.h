@@ -122,6 +122,9 @@ typedef struct ReaderQuery
 	TimestampTz next_close;		/* earliest end of an open window, or DT_NOEND */
 	TimestampTz closed_through; /* committed */
 	TimestampTz complete_from;
+	int64	   *begins;			/* [partition] the query's first offset, if it has
+								 * joined the reader later; else NULL */
+	int			nbegins;
 	int64		lateness;		/* how long windows take records after their end */
 	int64		changes_seq;	/* emit => 'changes': seq of the commit that emitted last */
 	TimestampTz changes_at;		/* and when; DT_NOBEGIN: never */
@@ -174,6 +177,7 @@ typedef struct Reader
 	bool		dirty;			/* the cycle has something to commit */
 	bool		commit_wanted;	/* at once, dirty or not */
 	bool		replay_wanted;	/* records may wait in table replay */
+	struct SeMerge *merge;		/* the reader that is followed, or NULL */
 	TimestampTz cycle_began;
 	TimestampTz last_commit;
 	uint64		commit_bytes;	/* appended to the state log by the last commit */

@@ -131,9 +131,7 @@ se_retry_late(PG_FUNCTION_ARGS)
 
 	se_catalog_begin(&scope);
 	/* no commit of the reader, and no other watermark, until ours */
-	(void) SPI_execute_with_args("SELECT FROM stream_engine.reader r JOIN stream_engine.query_progress p"
-								 " ON p.reader = r.id WHERE p.query = $1 FOR UPDATE OF r",
-								 1, types, values, NULL, false, 0);
+	(void) se_query_lock_reader(def->id);
 	n = (int64) se_spi("UPDATE stream_engine.late_event l SET retry = true"
 					   " FROM ROWS FROM (pg_catalog.unnest($2), pg_catalog.unnest($3)) AS c(part, pos),"
 					   " stream_engine.query_progress p"

@@ -131,9 +131,11 @@ find_input(VerifyInput *input, Oid relid)
 				 errdetail("Its windows are of processing time: to read a record again gives it another time.")));
 
 	se_catalog_begin(&scope);
-	n = select_in_snapshot("SELECT p.partition, p.start_offset, p.next_offset, w.closed_through, w.complete_from, p.gaps"
+	n = select_in_snapshot("SELECT p.partition, COALESCE(o.start_offset, p.start_offset), p.next_offset,"
+						   " w.closed_through, w.complete_from, p.gaps + COALESCE(o.gaps, 0)"
 						   " FROM stream_engine.query_progress w"
 						   " JOIN stream_engine.reader_partition p ON p.reader = w.reader"
+						   " LEFT JOIN stream_engine.query_origin o ON o.query = w.query AND o.partition = p.partition"
 						   " WHERE w.query = $1 ORDER BY p.partition", Int32GetDatum(id), INT4OID);
 	ranges = MemoryContextAllocZero(context, sizeof(SeScanRange) * Max(n, 1));
 	input->gaps = MemoryContextAllocZero(context, sizeof(int64) * Max(n, 1));

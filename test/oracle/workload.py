@@ -254,9 +254,16 @@ class Run:
             SELECT json_build_array('ledger', reader, seq, us(committed_at), us(watermark), partitions, next_offsets,
                 (SELECT array_agg(us(w) ORDER BY i) FROM unnest(watermarks) WITH ORDINALITY AS u (w, i)), idle)
                 FROM stream_engine.ledger ORDER BY reader, seq;
+            SELECT json_build_array('history', query, reader, after_seq, upto_seq, ledger_shift) FROM
+                (SELECT query, reader, after_seq, upto_seq, ledger_shift FROM stream_engine.reader_history
+                UNION ALL SELECT query, reader, joined_seq, NULL, ledger_shift FROM stream_engine.query_progress) h;
             SELECT json_build_array('reader', reader, partition, json_build_object('start_offset', start_offset,
                 'next_offset', next_offset, 'records', records, 'gaps', gaps, 'decoded', decoded, 'dead', dead, 'future', future,
-                'tombstones', tombstones, 'skipped', skipped), problem, complete) FROM stream_engine.reader_partition;
+                'tombstones', tombstones, 'skipped', skipped), problem) FROM stream_engine.reader_partition;
+            SELECT json_build_array('start', q.result::text, p.partition, COALESCE(o.start_offset, p.start_offset), COALESCE(o.complete, p.complete))
+                FROM stream_engine.query q JOIN stream_engine.query_progress w ON w.query = q.id
+                JOIN stream_engine.reader_partition p ON p.reader = w.reader
+                LEFT JOIN stream_engine.query_origin o ON o.query = q.id AND o.partition = p.partition;
             SELECT json_build_array('dead', partition, "offset", reason) FROM stream_engine.dead_letters;
             SELECT json_build_array('stream', state, error) FROM stream_engine.streams;"""]
         for query in self.created:
@@ -304,7 +311,7 @@ class Run:
 
     def check_readers(self, facts, ledgers):
         seen = {p: set() for p in self.inserted}
-        for reader, partition, found, problem, _ in facts.get("reader", []):
+        for reader, partition, found, problem in facts.get("reader", []):
             where = f"reader {reader} partition {partition}"
             if problem is not None:
                 self.differs(where, "problem", None, problem)
@@ -332,18 +339,27 @@ class Run:
     def of(self, facts, name, query):
         return [row[1:] for row in facts.get(name, []) if row[0] == query.name]
 
+    def commits_of(self, query, facts, ledgers):
+        """The commits that a query had a part in, whichever reader made them, numbered from one."""
+        commits = []
+        for owner, reader, after, upto, shift in facts.get("history", []):
+            if owner == query:
+                commits += [simulator.Commit(c.seq + shift, c.at, c.watermark, c.next_offset, c.watermarks, c.idle)
+                            for c in ledgers.get(reader, []) if c.seq > after and (upto is None or c.seq <= upto)]
+        return sorted(commits, key=lambda c: c.seq)
+
     def check_query(self, query, facts, ledgers):
         where = query.name
         progress = self.of(facts, "query", query)
-        reader = None
+        query_id = None
         if progress:
-            state, error, _, reader, windows_closed, rows_out = progress[0]
+            state, error, query_id, reader, windows_closed, rows_out = progress[0]
             if state != "running":
                 self.differs(where, f"state {state}", "running", error)
                 return
-        commits = ledgers.get(reader, [])
-        begins = {p: found["start_offset"] for r, p, found, *_ in facts.get("reader", []) if r == reader}
-        query.started = {p for r, p, _, _, complete in facts.get("reader", []) if r == reader and not complete}
+        commits = self.commits_of(query_id, facts, ledgers)
+        begins = {p: offset for p, offset, _ in self.of(facts, "start", query)}
+        query.started = {p for p, _, complete in self.of(facts, "start", query) if not complete}
         if begins and not self.workload.growing and query.started != (set() if query.start is None else set(self.inserted)):
             self.differs(where, "partitions that are not complete", query.start, query.started)
         records = {p: [r for r in rows if r.offset >= begins.get(p, 0)] for p, rows in self.inserted.items()}

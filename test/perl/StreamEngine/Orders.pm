@@ -143,12 +143,10 @@ sub is_computed
 		$node->safe_psql('postgres', qq(
 			SET TimeZone = 'UTC';
 			COPY (SELECT l.seq, l.watermark, p.partition, p.next_offset, p.watermark, p.idle
-				FROM stream_engine.query_progress w
-				JOIN stream_engine.query q ON q.id = w.query
-				JOIN stream_engine.ledger l ON l.reader = w.reader,
+				FROM stream_engine.query_ledger l,
 				LATERAL ROWS FROM (unnest(l.partitions), unnest(l.next_offsets), unnest(l.watermarks),
 					unnest(l.idle)) AS p(partition, next_offset, watermark, idle)
-				WHERE q.result = '$query'::regclass ORDER BY 1, 3) TO STDOUT (FORMAT csv))) . "\n");
+				WHERE l.query = '$query'::regclass ORDER BY 1, 3) TO STDOUT (FORMAT csv))) . "\n");
 	my $file = $files->[0];
 	if (@$files > 1)
 	{
@@ -194,8 +192,7 @@ sub is_accounted
 				p.decoded, p.dead, p.future, p.tombstones, p.skipped,
 				k.counted, k.filtered, k.late, k.before_start, k.failed
 			FROM stream_engine.query q
-			JOIN stream_engine.query_progress w ON w.query = q.id
-			JOIN stream_engine.reader_partition p ON p.reader = w.reader
+			JOIN stream_engine.stat_partitions p ON p.query = q.result
 			LEFT JOIN stream_engine.query_partition k ON k.query = q.id AND k.partition = p.partition
 			WHERE q.result = '$query'::regclass
 			AND (p.records + p.gaps <> p.next_offset - p.start_offset
@@ -212,8 +209,7 @@ sub is_accounted
 			FROM stream_engine.query q,
 				LATERAL (SELECT sum(late) AS late FROM stream_engine.query_partition WHERE query = q.id) k,
 				LATERAL (SELECT sum(r.dead) AS dead, sum(r.future) AS future, min(r.start_offset) AS low
-					FROM stream_engine.query_progress w JOIN stream_engine.reader_partition r ON r.reader = w.reader
-					WHERE w.query = q.id) p
+					FROM stream_engine.stat_partitions r WHERE r.query = q.result) p
 			WHERE q.result = '$query'::regclass AND q.start = 'earliest')),
 		't|t|t', "$query: late records and dead letters are rows")
 	  if $node->safe_psql('postgres', "SELECT start = 'earliest' FROM stream_engine.queries WHERE name = '$query'::regclass") eq 't';
