@@ -171,7 +171,11 @@ expire_buckets(SessionCommit *commit)
 		bool		ripe = slice->end <= commit->expiry - commit->gap;
 
 		if (slice->start > commit->expiry - commit->gap)
+		{
+			/* none of its sessions expires before */
+			commit->next_expiry = Min(commit->next_expiry, slice->start + commit->gap);
 			break;
+		}
 		expire_bucket(commit, slice);
 		if (ripe)
 			commit->slices[i] = NULL;

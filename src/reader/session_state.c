@@ -188,8 +188,7 @@ se_session_touch(ReaderQuery *query, const OpenSlice *slice)
 
 	if (starts_to_close <= query->closed_through)
 		query->session_next_close = query->closed_through + 1;
-	if (starts_to_close <= expiry_at(query, query->closed_through))
-		query->session_next_expiry = DT_NOBEGIN;
+	query->session_next_expiry = Min(query->session_next_expiry, starts_to_close);
 	/* all sessions that are open end after the committed watermark */
 	query->next_close = Min(query->next_close,
 							Max(starts_to_close, query->closed_through + 1));
