@@ -111,6 +111,7 @@ CALL stream_engine.wait('why_ages');
 SELECT * FROM stream_engine.why('why_ages');
 
 -- not a query
+\set SHOW_CONTEXT never
 SELECT * FROM stream_engine.why('why_rows');
 \x off
 \pset format aligned

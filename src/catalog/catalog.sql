@@ -58,7 +58,7 @@ COMMENT ON FUNCTION stream_engine.validate_query(text)
 	IS 'what create_query would make of a SELECT, or the error that it would raise; changes nothing';
 
 CREATE FUNCTION stream_engine.pause(name regclass) RETURNS void
-	LANGUAGE c VOLATILE STRICT AS 'MODULE_PATHNAME', 'se_pause';
+	LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'se_pause';
 COMMENT ON FUNCTION stream_engine.pause(regclass) IS 'stop a stream with all its queries, or one query; state and position are kept';
 
 CREATE FUNCTION stream_engine.resume(name regclass, start text DEFAULT NULL) RETURNS void
@@ -67,17 +67,17 @@ COMMENT ON FUNCTION stream_engine.resume(regclass, text)
 	IS 'go on after pause, an error, or a restore; start is needed for a restored stream and for partitions whose offsets were lost';
 
 CREATE FUNCTION stream_engine.skip(stream regclass, partition integer, "offset" bigint) RETURNS void
-	LANGUAGE c VOLATILE STRICT AS 'MODULE_PATHNAME', 'se_skip';
+	LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'se_skip';
 COMMENT ON FUNCTION stream_engine.skip(regclass, integer, bigint)
 	IS 'step over one record that has not been read yet: it is kept in dead_letters without being decoded';
 
 CREATE FUNCTION stream_engine.drop_query(name regclass, keep_results boolean DEFAULT false) RETURNS void
-	LANGUAGE c VOLATILE STRICT AS 'MODULE_PATHNAME', 'se_drop_query';
+	LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'se_drop_query';
 COMMENT ON FUNCTION stream_engine.drop_query(regclass, boolean)
 	IS 'remove a query with its state, late records and views; keep_results leaves the result table as an ordinary one';
 
 CREATE FUNCTION stream_engine.drop_stream(name regclass, cascade boolean DEFAULT false) RETURNS void
-	LANGUAGE c VOLATILE STRICT AS 'MODULE_PATHNAME', 'se_drop_stream';
+	LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'se_drop_stream';
 COMMENT ON FUNCTION stream_engine.drop_stream(regclass, boolean)
 	IS 'remove a stream with its staging and dead letters; with cascade its queries and their results as well';
 

@@ -9,6 +9,7 @@
 #include "catalog/namespace.h"
 #include "catalog/objectaddress.h"
 #include "catalog/pg_type.h"
+#include "commands/dbcommands.h"
 #include "executor/spi.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
@@ -27,10 +28,26 @@
 #include "compat/compat.h"
 #include "ddl.h"
 
+void
+se_require_argument(FunctionCallInfo fcinfo, int arg, const char *name)
+{
+	if (PG_ARGISNULL(arg))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("argument \"%s\" must not be null", name)));
+}
+
 RangeVar *
 se_parse_name(const char *name)
 {
-	return makeRangeVarFromNameList(se_string_to_qualified_name_list(name));
+	RangeVar   *parsed = makeRangeVarFromNameList(se_string_to_qualified_name_list(name));
+
+	if (parsed->catalogname != NULL &&
+		strcmp(parsed->catalogname, get_database_name(MyDatabaseId)) != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("cross-database references are not implemented: \"%s\"", name)));
+	return parsed;
 }
 
 RangeVar *

@@ -7,6 +7,7 @@
 
 #include "postgres.h"
 
+#include "fmgr.h"
 #include "nodes/pg_list.h"
 #include "nodes/primnodes.h"
 
@@ -19,6 +20,9 @@
  * not declare them.  Raises syntax errors with a position in "columns".
  */
 extern char *se_translate_columns(const char *columns, List *include);
+
+/* Raises an error if an argument of a SQL function is NULL. */
+extern void se_require_argument(FunctionCallInfo fcinfo, int arg, const char *name);
 
 /* A name as the user wrote it ("sales", "shop.sales") as a RangeVar. */
 extern RangeVar *se_parse_name(const char *name);

@@ -129,8 +129,10 @@ fence(const Target *target)
 Datum
 se_pause(PG_FUNCTION_ARGS)
 {
-	Target		target = find_target(PG_GETARG_OID(0));
+	Target		target;
 
+	se_require_argument(fcinfo, 0, "name");
+	target = find_target(PG_GETARG_OID(0));
 	fence(&target);
 	if (target.query)
 	{
@@ -357,14 +359,19 @@ se_resume(PG_FUNCTION_ARGS)
 Datum
 se_skip(PG_FUNCTION_ARGS)
 {
-	SeStream   *stream = find_stream(PG_GETARG_OID(0));
-	Target		target = {stream, NULL};
+	SeStream   *stream;
+	Target		target = {NULL, NULL};
 	int32		partition = PG_GETARG_INT32(1);
 	int64		offset = PG_GETARG_INT64(2);
 	SeCatalogScope scope;
 	Oid			types[4] = {INT4OID, INT4OID, INT8OID, TEXTOID};
 	Datum		values[4];
 
+	se_require_argument(fcinfo, 0, "stream");
+	se_require_argument(fcinfo, 1, "partition");
+	se_require_argument(fcinfo, 2, "offset");
+	stream = find_stream(PG_GETARG_OID(0));
+	target.stream = stream;
 	values[0] = Int32GetDatum(stream->id);
 	values[1] = Int32GetDatum(partition);
 	values[2] = Int64GetDatum(offset);
@@ -475,6 +482,8 @@ drop_query(SeQueryDef *query, bool keep_results)
 Datum
 se_drop_query(PG_FUNCTION_ARGS)
 {
+	se_require_argument(fcinfo, 0, "name");
+	se_require_argument(fcinfo, 1, "keep_results");
 	drop_query(find_query(PG_GETARG_OID(0)), PG_GETARG_BOOL(1));
 	PG_RETURN_VOID();
 }
@@ -482,16 +491,21 @@ se_drop_query(PG_FUNCTION_ARGS)
 Datum
 se_drop_stream(PG_FUNCTION_ARGS)
 {
-	SeStream   *stream = find_stream(PG_GETARG_OID(0));
+	SeStream   *stream;
+	SeCatalogScope scope;
+	Oid			type = INT4OID;
+	Datum		value;
+	int			n;
+
+	se_require_argument(fcinfo, 0, "name");
+	se_require_argument(fcinfo, 1, "cascade");
+	stream = find_stream(PG_GETARG_OID(0));
+	value = Int32GetDatum(stream->id);
 
 	/* before any row: readers hold it while they wait for their rows */
 	LockRelationOid(stream->relid, AccessExclusiveLock);
 	if (PG_GETARG_BOOL(1))
 	{
-		SeCatalogScope scope;
-		Oid			type = INT4OID;
-		Datum		value = Int32GetDatum(stream->id);
-		int			n;
 		int32	   *ids;
 
 		se_catalog_begin(&scope);
@@ -516,6 +530,21 @@ se_drop_stream(PG_FUNCTION_ARGS)
 			se_check_owner(query->batch_view);
 			drop_query(query, false);
 		}
+	}
+	else
+	{
+		se_catalog_begin(&scope);
+		n = se_spi("SELECT FROM stream_engine.query WHERE stream = $1", 1, &type, &value, NULL,
+				   SPI_OK_SELECT);
+		se_catalog_end(&scope);
+		if (n > 0)
+			ereport(ERROR,
+					(errcode(ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST),
+					 errmsg("stream %s has queries", stream->name),
+					 errdetail_plural("It has %d query; see the view stream_engine.queries.",
+									  "It has %d queries; see the view stream_engine.queries.", n,
+									  n),
+					 errhint("With cascade => true they and their results are dropped, too.")));
 	}
 	SPI_connect();
 	se_run_utility(psprintf("DROP FOREIGN TABLE %s", stream->name));

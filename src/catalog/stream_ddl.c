@@ -59,15 +59,6 @@ enum
 };
 
 static void
-required(FunctionCallInfo fcinfo, int arg, const char *name)
-{
-	if (PG_ARGISNULL(arg))
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("argument \"%s\" must not be null", name)));
-}
-
-static void
 add_option(StringInfo out, const char *name, const char *value)
 {
 	if (out->len > 0)
@@ -340,9 +331,9 @@ se_create_stream(PG_FUNCTION_ARGS)
 	bool		processing_time = false;
 	Oid			relid;
 
-	required(fcinfo, ARG_NAME, "name");
-	required(fcinfo, ARG_SERVER, "server");
-	required(fcinfo, ARG_COLUMNS, "columns");
+	se_require_argument(fcinfo, ARG_NAME, "name");
+	se_require_argument(fcinfo, ARG_SERVER, "server");
+	se_require_argument(fcinfo, ARG_COLUMNS, "columns");
 	name = se_parse_name(text_to_cstring(PG_GETARG_TEXT_PP(ARG_NAME)));
 
 	if (!PG_ARGISNULL(ARG_IF_NOT_EXISTS) && PG_GETARG_BOOL(ARG_IF_NOT_EXISTS))

@@ -211,6 +211,9 @@ DECLARE
 	processing boolean;
 	held_up boolean := false;
 BEGIN
+	IF why.query IS NULL THEN
+		RAISE EXCEPTION USING ERRCODE = 'null_value_not_allowed', MESSAGE = 'argument "query" must not be null';
+	END IF;
 	SELECT * INTO q FROM stream_engine.queries v WHERE v.name = why.query;
 	IF NOT FOUND THEN
 		RAISE EXCEPTION USING ERRCODE = 'undefined_object',

@@ -358,6 +358,7 @@ se_verify(PG_FUNCTION_ARGS)
 	int			nleft_out;
 	SeUserScope scope;
 
+	se_require_argument(fcinfo, 0, "query");
 	InitMaterializedSRF(fcinfo, 0);
 	find_input(&input, PG_GETARG_OID(0));
 	plan = se_query_plan_of_view(input.query->batch_view);
