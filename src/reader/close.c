@@ -45,7 +45,11 @@
 #define FOLD_RUNS_CHANGES 256
 
 #define MAX_RANGES 4096
-#define MAX_SPARE_MEMTABLES 8
+#define PREFETCHED_GROUPS 4
+/* Emptied memtables that are kept, and their memory: fresh memory costs page faults. */
+#define MIN_SPARE_MEMTABLES 8
+#define MAX_SPARE_MEMTABLES 128
+#define MAX_SPARE_MEMORY ((Size) 64 * 1024 * 1024)
 
 /* ---- merging ---- */
 
@@ -107,9 +111,14 @@ se_merge_ranges(int64 groups)
 static void
 release_memtable(ReaderQuery *query, OpenSlice *slice)
 {
+	int			nspare = list_length(query->spare);
+
 	if (slice->table == NULL)
 		return;
-	if (list_length(query->spare) < MAX_SPARE_MEMTABLES)
+	/* the spare ones are about as large as this one */
+	if (nspare < MIN_SPARE_MEMTABLES ||
+		(nspare < MAX_SPARE_MEMTABLES &&
+		 se_memtable_memory(slice->table) * nspare < MAX_SPARE_MEMORY))
 	{
 		MemoryContext old = MemoryContextSwitchTo(query->context);
 
@@ -238,8 +247,13 @@ emit_groups(SeEmission *emission, SeMemtable *table, const SeWindowBounds *windo
 	int64		ngroups;
 	SeGroup   **sorted = se_memtable_sorted(table, &ngroups);
 
+	/* their order is not that of memory */
 	for (int64 i = 0; i < ngroups; i++)
+	{
+		if (i + PREFETCHED_GROUPS < ngroups)
+			se_group_prefetch(table, sorted[i + PREFETCHED_GROUPS]);
 		se_emission_fresh(emission, table, sorted[i], window->start, window->end);
+	}
 	pfree(sorted);
 }
 
@@ -469,6 +483,7 @@ se_flush_slices(Reader *reader, ReaderQuery *query)
 	MemoryContext old = MemoryContextSwitchTo(reader->cycle);
 	int64		seq = reader->def->seq + 1;
 	SeStateLog *log = NULL;
+	int64		largest = 0;
 	HASH_SEQ_STATUS status;
 	OpenSlice  *slice;
 
@@ -500,10 +515,11 @@ se_flush_slices(Reader *reader, ReaderQuery *query)
 				slice->largest = Max(slice->largest, ngroups);
 			}
 			slice->changed = query->changes_seq < seq;
-			query->expected_groups = Max(ngroups, query->expected_groups / 2);
+			largest = Max(largest, ngroups);
 		}
 		release_memtable(query, slice);
 	}
+	query->expected_groups = Max(largest, query->expected_groups / 2);
 	if (log != NULL)
 		se_state_log_close(log);
 	MemoryContextSwitchTo(old);

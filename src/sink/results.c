@@ -29,7 +29,6 @@
 #include "nodes/makefuncs.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
-#include "utils/datum.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
@@ -55,7 +54,6 @@ struct SeResultSink
 	EState	   *estate;
 	ResultRelInfo *target;
 	BulkInsertState bulk;
-	MemoryContext row_context;
 	TupleTableSlot **slots;
 	int			nslots;
 	int			nbuffered;
@@ -154,8 +152,6 @@ open_fast(SeResultSink *sink)
 	ExecOpenIndices(sink->target, false);
 	sink->estate->es_output_cid = GetCurrentCommandId(true);
 	sink->bulk = GetBulkInsertState();
-	sink->row_context = AllocSetContextCreate(CurrentMemoryContext, "stream_engine result rows",
-											  ALLOCSET_DEFAULT_SIZES);
 	sink->slots = palloc0(sizeof(TupleTableSlot *) * BUFFERED_ROWS);
 }
 
@@ -292,7 +288,6 @@ flush_fast(SeResultSink *sink)
 		ExecClearTuple(sink->slots[i]);
 	}
 	ResetPerTupleExprContext(sink->estate);
-	MemoryContextReset(sink->row_context);
 	sink->inserted += sink->nbuffered;
 	sink->nbuffered = 0;
 }
@@ -306,27 +301,23 @@ se_results_insert(SeResultSink *sink, const Datum *values, const bool *nulls)
 	{
 		TupleTableSlot *slot;
 		TupleDesc	desc = RelationGetDescr(sink->relation);
-		MemoryContext old;
 
 		if (sink->nslots <= sink->nbuffered)
 			sink->slots[sink->nslots++] = table_slot_create(sink->relation, NULL);
 		slot = sink->slots[sink->nbuffered];
 		ExecClearTuple(slot);
 		memset(slot->tts_isnull, true, sizeof(bool) * desc->natts);
-		old = MemoryContextSwitchTo(sink->row_context);
 		for (int i = 0; i < sink->ncolumns; i++)
 		{
-			Form_pg_attribute att = TupleDescAttr(desc, sink->attnums[i] - 1);
-
 			slot->tts_isnull[sink->attnums[i] - 1] = nulls[i];
-			slot->tts_values[sink->attnums[i] - 1] = nulls[i] ? (Datum) 0 :
-				datumCopy(values[i], att->attbyval, att->attlen);
+			slot->tts_values[sink->attnums[i] - 1] = nulls[i] ? (Datum) 0 : values[i];
 		}
-		MemoryContextSwitchTo(old);
 		ExecStoreVirtualTuple(slot);
 		if (desc->constr)
 			ExecConstraints(sink->target, slot, sink->estate);
 		slot->tts_tableOid = RelationGetRelid(sink->relation);
+		/* the values are the caller's until it returns */
+		ExecMaterializeSlot(slot);
 		if (++sink->nbuffered == BUFFERED_ROWS)
 			flush_fast(sink);
 	}
@@ -559,7 +550,6 @@ se_results_close(SeResultSink *sink)
 			ExecDropSingleTupleTableSlot(sink->slots[i]);
 		ExecCloseIndices(sink->target);
 		FreeExecutorState(sink->estate);
-		MemoryContextDelete(sink->row_context);
 	}
 	inserted = sink->inserted;
 	table_close(sink->relation, NoLock);

@@ -477,7 +477,7 @@ get_entry(Reader *reader, const SeGroupLayout *layout, SeGroup *group)
 	if (get_code(reader) != ENTRY_PARTIAL)
 		corrupted();
 	memset(group->has, 0, layout->has_words * sizeof(uint64));
-	if (layout->plain)
+	if (!layout->has_combine)
 		memset((char *) group + layout->key_offset + layout->key_size, 0,
 			   layout->slot_size - layout->key_offset - layout->key_size);
 	get_keys(reader, layout, group);

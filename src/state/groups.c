@@ -134,6 +134,15 @@ se_memtable_merge_table(SeMemtable *table, SeMemtable *from)
 	MemoryContextReset(table->call_context);
 }
 
+void
+se_group_prefetch(const SeMemtable *table, const SeGroup *group)
+{
+	const char *slot = (const char *) group;
+
+	for (uint32 i = 0; i < table->layout->slot_size; i += 64)
+		__builtin_prefetch(slot + i);
+}
+
 bool
 se_layout_has_combine(const SeGroupLayout *layout)
 {

@@ -19,8 +19,6 @@
 #include "source/vector.h"
 #include "state/state_internal.h"
 
-#define INT128_LIMIT ((__int128) (~(unsigned __int128) 0 >> 1))
-
 static inline Numeric
 wide_value(SeDecimal value)
 {
@@ -46,11 +44,11 @@ ten_to_the(int64 exponent)
 static bool
 multiply_int128(int128_unaligned *value, int64 factor)
 {
-	__int128	bound = INT128_LIMIT / factor;
+	__int128	result;
 
-	if (*value > bound || *value < -bound)
+	if (__builtin_mul_overflow((__int128) *value, (__int128) factor, &result))
 		return false;
-	*value *= factor;
+	*value = result;
 	return true;
 }
 
@@ -119,6 +117,12 @@ add_narrow(SeMemtable *table, SeDecimalSum *sum, __int128 mantissa, int64 scale)
 	if (likely(scale == sum->scale &&
 			   !__builtin_add_overflow((__int128) sum->sum, mantissa, &result)))
 		sum->sum = result;
+	else if (likely(sum->sum == 0 && scale > sum->scale))
+	{
+		/* the first one, as a rule */
+		sum->sum = mantissa;
+		sum->scale = scale;
+	}
 	else
 		add_rescaled(table, sum, mantissa, scale);
 }
@@ -210,6 +214,28 @@ se_decimal_minmax_merge(SeMemtable *table, const SeStateDef *state, SeGroup *to,
 	else
 		replace_decimal(table, target, had, value);
 	to->has[state->has_word] |= state->has_bit;
+}
+
+/* Make what a state points to, which is another table's, the table's own. */
+void
+se_decimal_own(SeMemtable *table, const SeStateDef *state, SeGroup *group)
+{
+	if (state->kind == STATE_SUM_DECIMAL)
+	{
+		SeDecimalSum *sum = state_of(state, group);
+		Numeric		wide = sum->wide;
+
+		sum->wide = NULL;
+		if (wide != NULL)
+			add_wide(table, sum, wide);
+	}
+	else if (state_has(state, group))
+	{
+		SeDecimal  *value = state_of(state, group);
+
+		if (value->scale == SE_DECIMAL_WIDE)
+			replace_decimal(table, value, false, *value);
+	}
 }
 
 void

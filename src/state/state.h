@@ -143,6 +143,9 @@ extern SeGroup *se_memtable_add(SeMemtable *table, SeMemtable *from, const SeGro
 extern SeGroup *se_memtable_add_key(SeMemtable *table, const SeGroup *group);
 extern uint32 se_group_hash(const SeGroup *group);
 
+/* Soon the group will be read. */
+extern void se_group_prefetch(const SeMemtable *table, const SeGroup *group);
+
 /* Merge all groups of "from", whose groups may be moved, into "table". */
 extern void se_memtable_merge_table(SeMemtable *table, SeMemtable *from);
 extern void se_memtable_remove(SeMemtable *table, SeGroup *group);

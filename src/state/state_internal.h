@@ -361,6 +361,7 @@ extern Numeric se_decimal_sum_result(const SeDecimalSum *sum);
 extern void se_decimal_minmax_update(SeMemtable *table, const SeStateDef *state,
 									 const SeVector *arg, const int *rows, int nrows,
 									 SeGroup **groups);
+extern void se_decimal_own(SeMemtable *table, const SeStateDef *state, SeGroup *group);
 extern void se_decimal_minmax_merge(SeMemtable *table, const SeStateDef *state, SeGroup *to,
 									SeDecimal value);
 
@@ -392,11 +393,14 @@ se_group_merge(SeMemtable *table, const SeGroup *entry)
 
 	while ((group = se_memtable_find(table, entry)) == NULL)
 		se_memtable_grow(table);
-	if (layout->plain && table->ngroups > before)
+	if (table->ngroups > before && !layout->has_combine)
 	{
 		memcpy(group->has, entry->has, layout->has_words * sizeof(uint64));
 		memcpy((char *) group + states_offset, (const char *) entry + states_offset,
 			   layout->slot_size - states_offset);
+		for (int s = 0; s < layout->nstates && !layout->plain; s++)
+			if (layout->states[s].rep == SE_REP_DECIMAL)
+				se_decimal_own(table, &layout->states[s], group);
 		return;
 	}
 	for (int s = 0; s < layout->nstates; s++)
