@@ -540,10 +540,10 @@ se_drop_stream(PG_FUNCTION_ARGS)
 		if (n > 0)
 			ereport(ERROR,
 					(errcode(ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST),
-					 errmsg("stream %s has queries", stream->name),
+					 errmsg("cannot drop stream %s because queries depend on it", stream->name),
 					 errdetail_plural("It has %d query; see the view stream_engine.queries.",
-									  "It has %d queries; see the view stream_engine.queries.", n,
-									  n),
+									  "It has %d queries; see the view stream_engine.queries.",
+									  n, n),
 					 errhint("With cascade => true they and their results are dropped, too.")));
 	}
 	SPI_connect();
