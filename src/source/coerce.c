@@ -8,7 +8,7 @@
  *	  error; all else becomes a task for coerce_value.c, so what these loops
  *	  decide must agree with the types' input functions.
  *
- *	  Text stays where it is, in the copy of the record that the JSON scanner
+ *	  Text stays where it is, in the record or in the copy of it that the JSON scanner
  *	  keeps as long as the batch lives.
  */
 #include "postgres.h"

@@ -93,6 +93,12 @@ typedef struct SeRecord
 
 #define SE_NO_TIMESTAMP INT64_MIN
 
+/*
+ * SeRecord.flags: the payload is followed by a newline, and the record before or
+ * behind it by this one or at least 64 readable bytes.
+ */
+#define SE_RECORD_PACKED 0x02
+
 /* What became of a record while it was decoded. */
 typedef enum SeVerdict
 {

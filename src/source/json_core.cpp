@@ -10,8 +10,9 @@
  *	  declared; its DOM validates everything, but builds a tree that nobody needs
  *	  and reads numbers into doubles.
  *
- *	  The first stage runs over many records at once, each copied into an arena and
- *	  followed by a newline.  That is safe: a record that ends inside a
+ *	  The first stage runs over many records at once, which lie one behind the other,
+ *	  each followed by a newline: in an arena into which they are copied, or already
+ *	  in the source's memory.  That is safe: a record that ends inside a
  *	  string makes the newline a control character inside a string, one that ends
  *	  inside a UTF-8 sequence makes the sequence invalid, and either fails the
  *	  whole chunk, which is then read again record by record.  So records of a
@@ -65,7 +66,6 @@ struct SeJson
 	uint32_t	stamp;			/* number of the record being walked */
 	JsonLayout	layout;
 	uint32_t	start[SE_BATCH_MAX];	/* of each record in its chunk */
-	size_t		offset[SE_BATCH_MAX];	/* of each record in the arena */
 	Frame		stack[SE_JSON_MAX_DEPTH];
 };
 
@@ -664,7 +664,7 @@ run_chunk(SeJson *json, const SeRecord *records, int first, int last, const char
 		/* one of the records is to blame: each on its own */
 		for (int row = first; row < last; row++)
 		{
-			const char *record = json->arena + json->offset[row];
+			const char *record = base + json->start[row];
 
 			if (records[row].payload == NULL)
 				continue;
@@ -744,6 +744,81 @@ se_json_add_member(SeJson *json, const char *name)
 	return se_trie_add_member(&json->trie, name);
 }
 
+static inline bool
+is_packed(const SeRecord *record)
+{
+	return (record->flags & SE_RECORD_PACKED) != 0;
+}
+
+/* Room for the copies of a batch.  False: there is no memory. */
+static bool
+reserve_arena(SeJson *json, size_t total)
+{
+	if (total <= json->arena_size &&
+		(json->arena_size <= arena_keep || total >= json->arena_size / 4))
+		return true;
+	free(json->arena);
+	json->arena_size = total + total / 4;
+	json->arena = (char *) malloc(json->arena_size);
+	if (json->arena == NULL)
+		json->arena_size = 0;
+	return json->arena != NULL;
+}
+
+/*
+ * A chunk of records from *last on, each copied to "to" and followed by a newline.
+ * Moves *last behind them and returns their length.  A record alone may be
+ * larger than a chunk.
+ */
+static size_t
+chunk_by_copy(SeJson *json, const SeRecord *records, int *last, int n, char *to)
+{
+	const int	first = *last;
+	size_t		len = 0;
+
+	for (; *last < n; (*last)++)
+	{
+		const SeRecord *record = &records[*last];
+
+		json->start[*last] = (uint32_t) len;
+		if (record->payload == NULL)
+			continue;
+		if (is_packed(record) ||
+			(*last > first && len + record->payload_len >= chunk_size))
+			break;
+		memcpy(to + len, record->payload, record->payload_len);
+		len += record->payload_len;
+		to[len++] = '\n';
+	}
+
+	/* what the walk may look at behind the last record */
+	memset(to + len, ' ', SE_JSON_PADDING);
+	return len;
+}
+
+/* The same of records that lie that way already. */
+static size_t
+chunk_in_place(SeJson *json, const SeRecord *records, int *last, int n)
+{
+	const int	first = *last;
+	const char *base = records[first].payload;
+	size_t		len = 0;
+
+	for (; *last < n; (*last)++)
+	{
+		const SeRecord *record = &records[*last];
+
+		json->start[*last] = (uint32_t) len;
+		if (record->payload == NULL)
+			continue;
+		if (!is_packed(record) || record->payload != base + len ||
+			(*last > first && len + record->payload_len >= chunk_size))
+			break;
+		len += (size_t) record->payload_len + 1;
+	}
+	return len;
+}
+
 extern "C" bool
 se_json_run(SeJson *json, const SeRecord *records, int n, SeJsonStatus *status)
 {
@@ -770,52 +845,30 @@ se_json_run(SeJson *json, const SeRecord *records, int n, SeJsonStatus *status)
 	for (int row = 0; row < n; row++)
 	{
 		status[row] = {SE_JSON_OK, 0};
-		if (records[row].payload != NULL)
+		if (records[row].payload != NULL && !is_packed(&records[row]))
 			total += (size_t) records[row].payload_len + 1;
 	}
-	if (total > json->arena_size ||
-		(json->arena_size > arena_keep && total < json->arena_size / 4))
-	{
-		free(json->arena);
-		json->arena_size = total + total / 4;
-		json->arena = (char *) malloc(json->arena_size);
-		if (json->arena == NULL)
-		{
-			json->arena_size = 0;
-			return false;
-		}
-	}
+	if (!reserve_arena(json, total))
+		return false;
 
 	while (first < n)
 	{
 		const char *base = json->arena + offset;
-		size_t		len = 0;
 		int			last = first;
+		size_t		len;
 
-		/* a record alone may be larger than a chunk */
-		while (last < n && (last == first || records[last].payload == NULL ||
-							len + records[last].payload_len < chunk_size))
+		if (is_packed(&records[first]))
 		{
-			json->start[last] = (uint32_t) len;
-			json->offset[last] = offset;
-			if (records[last].payload != NULL)
-			{
-				size_t		size = records[last].payload_len;
-
-				memcpy(json->arena + offset, records[last].payload, size);
-				json->arena[offset + size] = '\n';
-				offset += size + 1;
-				len += size + 1;
-			}
-			last++;
+			base = records[first].payload;
+			len = chunk_in_place(json, records, &last, n);
 		}
-		if (len > 0)
+		else
 		{
-			/* what the walk may look at behind the last record */
-			memset(json->arena + offset, ' ', SE_JSON_PADDING);
-			if (!run_chunk(json, records, first, last, base, len, status))
-				return false;
+			len = chunk_by_copy(json, records, &last, n, json->arena + offset);
+			offset += len;
 		}
+		if (len > 0 && !run_chunk(json, records, first, last, base, len, status))
+			return false;
 		first = last;
 	}
 	return true;

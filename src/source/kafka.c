@@ -28,8 +28,8 @@
  *	  read.
  *
  *	  Threads.  librdkafka's threads must not take the server's signals: all are
- *	  blocked while one may be created.  No callbacks are registered, so none of
- *	  our code runs on them.
+ *	  blocked while one may be created.  No callbacks are registered that they would
+ *	  call, so none of our code runs on them.
  *
  *	  Closing.  All messages and queues are given back first: a message that is
  *	  kept makes rd_kafka_destroy() wait for ever.  As it may also wait for a
@@ -51,6 +51,7 @@
 #include "miscadmin.h"
 #include "storage/fd.h"
 #include "storage/ipc.h"
+#include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
@@ -197,22 +198,11 @@ client_destroy(rd_kafka_t *client)
 	destroyer_leave(destroyer);
 }
 
-static void
-destroy_messages(KafkaSource *source)
-{
-	for (int i = 0; i < source->nmessages; i++)
-	{
-		if (source->messages[i] != NULL)
-			rd_kafka_message_destroy(source->messages[i]);
-	}
-	source->nmessages = 0;
-}
-
 /* Give back whatever the source holds of its client, and the client. */
 static void
 client_detach(KafkaSource *source)
 {
-	destroy_messages(source);
+	se_kafka_give_back(source);
 	if (source->queue != NULL)
 	{
 		rd_kafka_queue_io_event_enable(source->queue, -1, NULL, 0);
@@ -324,6 +314,7 @@ kafka_open(Oid relid, Oid userid)
 	guard->callback.arg = guard;
 	MemoryContextRegisterResetCallback(CurrentMemoryContext, &guard->callback);
 
+	source->keep_messages = get_attnum(relid, "_headers") != InvalidAttrNumber;
 	source->topic = strdup(options.topic);
 	source->fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
 	if (source->topic == NULL || source->fd < 0)
@@ -375,37 +366,9 @@ kafka_close(SeSource *opaque)
 	free(source->topic);
 	free(source->partitions);
 	free(source->pending);
+	free(source->values.data);
+	free(source->keys.data);
 	free(source);
-}
-
-/* ---- events ---- */
-
-/* Keep an event for the next fetch. */
-static void
-keep_event(KafkaSource *source, const SeSourceEvent *event)
-{
-	if (source->npending == source->pending_size)
-	{
-		int			size = Max(64, source->pending_size * 2);
-		SeSourceEvent *grown = realloc(source->pending, size * sizeof(SeSourceEvent));
-
-		if (grown == NULL)
-			return;				/* the partition's state is asked for again */
-		source->pending = grown;
-		source->pending_size = size;
-	}
-	source->pending[source->npending++] = *event;
-}
-
-static void
-end_event(SeSourceEvent *event, int32 partition, int64 offset)
-{
-	memset(event, 0, offsetof(SeSourceEvent, message));
-	event->kind = SE_EVENT_EOF;
-	event->partition = partition;
-	event->offset = offset;
-	event->message[0] = event->hint[0] = '\0';
-	event->doubt = false;
 }
 
 /* ---- assign ---- */
@@ -566,8 +529,8 @@ repeat_ends(KafkaSource *source)
 
 		if (!source->partitions[p].assigned || !source->partitions[p].at_end)
 			continue;
-		end_event(&event, p, source->partitions[p].next);
-		keep_event(source, &event);
+		se_kafka_end_event(&event, p, source->partitions[p].next);
+		se_kafka_keep_event(source, &event);
 	}
 	if (source->npending > 0 && write(source->fd, &one, sizeof(one)) < 0)
 		elog(DEBUG1, "could not wake up the reader: %m");
@@ -631,242 +594,6 @@ kafka_assign(SeSource *opaque, const SePosition *positions, int npositions)
 	add_partitions(source, positions, npositions, first);
 }
 
-/* ---- fetch ---- */
-
-/*
- * An event for the caller: into the batch, or kept for the next one when it is
- * full.  Of the client's own transient troubles only as many as fit: they
- * repeat.
- */
-static void
-put_event(KafkaSource *source, SeSourceBatch *batch, const SeSourceEvent *event)
-{
-	if (batch->nevents < SE_EVENTS_MAX)
-	{
-		batch->events[batch->nevents++] = *event;
-		return;
-	}
-	if (event->kind != SE_EVENT_TRANSIENT || event->doubt)
-		keep_event(source, event);
-}
-
-static void
-take_pending(KafkaSource *source, SeSourceBatch *batch)
-{
-	int			n = Min(source->npending, SE_EVENTS_MAX);
-
-	if (n == 0)
-		return;
-	memcpy(batch->events, source->pending, n * sizeof(SeSourceEvent));
-	batch->nevents = n;
-	source->npending -= n;
-	memmove(source->pending, source->pending + n, source->npending * sizeof(SeSourceEvent));
-}
-
-static void
-doubt_event(SeSourceEvent *event)
-{
-	memset(event, 0, sizeof(*event));
-	event->kind = SE_EVENT_TRANSIENT;
-	event->partition = -1;
-	event->offset = -1;
-	event->sqlstate = ERRCODE_CONNECTION_FAILURE;
-	event->doubt = true;
-}
-
-/*
- * A line of librdkafka's log; most of them are of its debug log.
- */
-static void
-take_log(KafkaSource *source, SeSourceBatch *batch, const char *facility, const char *text)
-{
-	if (strcmp(facility, "BROKERUA") == 0)
-	{
-		SeSourceEvent event;
-
-		doubt_event(&event);
-		if (batch)
-			put_event(source, batch, &event);
-		else
-			keep_event(source, &event);
-	}
-	/* a connection that the broker closes is only logged */
-	else if (strcmp(facility, "FAIL") == 0 &&
-			 (source->trouble == RD_KAFKA_RESP_ERR_NO_ERROR ||
-			  source->trouble == RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN))
-	{
-		const char *thread_end = strstr(text, "]: ");
-
-		source->trouble = RD_KAFKA_RESP_ERR__TRANSPORT;
-		se_kafka_copy_text(source->trouble_text, sizeof(source->trouble_text),
-						   thread_end ? thread_end + 3 : text);
-	}
-}
-
-/*
- * se_kafka_serve_events
- */
-void
-se_kafka_serve_events(KafkaSource *source, SeSourceBatch *batch)
-{
-	rd_kafka_event_t *event;
-
-	while ((event = rd_kafka_queue_poll(source->events, 0)) != NULL)
-	{
-		if (rd_kafka_event_type(event) == RD_KAFKA_EVENT_ERROR)
-		{
-			rd_kafka_resp_err_t error = rd_kafka_event_error(event);
-			const char *text = rd_kafka_event_error_string(event);
-			SeSourceEvent out;
-
-			if (error == RD_KAFKA_RESP_ERR__FATAL)
-			{
-				char		fatal[240];
-
-				error = rd_kafka_fatal_error(source->client, fatal, sizeof(fatal));
-				if (se_kafka_event(source, RD_KAFKA_RESP_ERR__FATAL, fatal, -1, -1, &out) && batch)
-					put_event(source, batch, &out);
-			}
-			else if (se_kafka_event(source, error, text, -1, -1, &out))
-			{
-				/* "all brokers down" follows the reason and says less */
-				if (source->trouble == RD_KAFKA_RESP_ERR_NO_ERROR ||
-					(error != RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN &&
-					 source->trouble != RD_KAFKA_RESP_ERR__AUTHENTICATION))
-				{
-					source->trouble = error;
-					se_kafka_copy_text(source->trouble_text, sizeof(source->trouble_text),
-									   text ? text : rd_kafka_err2str(error));
-				}
-				if (batch)
-					put_event(source, batch, &out);
-			}
-		}
-		else if (rd_kafka_event_type(event) == RD_KAFKA_EVENT_LOG)
-		{
-			const char *facility;
-			const char *text;
-			int			level;
-
-			if (rd_kafka_event_log(event, &facility, &text, &level) == 0)
-				take_log(source, batch, facility, text);
-		}
-		rd_kafka_event_destroy(event);
-	}
-}
-
-/* An error that came in a record's place. */
-static void
-take_error(KafkaSource *source, SeSourceBatch *batch, const rd_kafka_message_t *message)
-{
-	SeSourceEvent event;
-	KafkaPartition *partition = NULL;
-
-	if (message->partition >= 0)
-	{
-		if (message->partition >= source->npartitions ||
-			!source->partitions[message->partition].assigned)
-			return;				/* of a partition given up */
-		partition = &source->partitions[message->partition];
-	}
-
-	if (message->err == RD_KAFKA_RESP_ERR__PARTITION_EOF)
-	{
-		if (partition == NULL || message->offset < partition->delivered)
-			return;
-		end_event(&event, message->partition, message->offset);
-		partition->next = message->offset;
-		partition->at_end = true;
-		put_event(source, batch, &event);
-		return;
-	}
-	if (se_kafka_event(source, message->err, rd_kafka_message_errstr(message),
-					   message->partition, message->offset, &event))
-	{
-		/* only named where librdkafka names it: else where we stand */
-		if (event.kind == SE_EVENT_OFFSET_LOST && partition != NULL && event.offset < 0)
-			(void) se_kafka_event(source, message->err, rd_kafka_message_errstr(message),
-								  message->partition, partition->next, &event);
-		if (event.kind == SE_EVENT_OFFSET_LOST && partition != NULL)
-		{
-			/* stopped: whatever position is assigned next, it is a new start */
-			partition->delivered = PG_INT64_MAX;
-			partition->next = -1;
-		}
-		put_event(source, batch, &event);
-	}
-}
-
-/* Milliseconds since 1970 to a timestamptz; what it cannot hold is no time. */
-static inline int64
-record_timestamp(int64 ms)
-{
-	const int64 epoch_ms = (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * INT64CONST(86400000);
-
-	if (unlikely(ms < 0 || ms >= END_TIMESTAMP / 1000 + epoch_ms))
-		return SE_NO_TIMESTAMP;
-	return (ms - epoch_ms) * 1000;
-}
-
-static void
-kafka_fetch(SeSource *opaque, SeSourceBatch *batch, int max_records)
-{
-	KafkaSource *source = (KafkaSource *) opaque;
-	ssize_t		received;
-	int			nrecords = 0;
-
-	Assert(source->nmessages == 0);
-	batch->nrecords = batch->nevents = 0;
-
-	take_pending(source, batch);
-	received = rd_kafka_consume_batch_queue(source->queue, 0, source->messages,
-											Min(max_records, SE_BATCH_MAX));
-	/* after the records: a doubt must not come later than those that it is about */
-	se_kafka_serve_events(source, batch);
-	if (received <= 0)
-		return;
-	source->nmessages = (int) received;
-
-	for (int i = 0; i < source->nmessages; i++)
-	{
-		rd_kafka_message_t *message = source->messages[i];
-		KafkaPartition *partition;
-		SeRecord   *record;
-
-		if (unlikely(message->err != RD_KAFKA_RESP_ERR_NO_ERROR))
-		{
-			take_error(source, batch, message);
-			continue;
-		}
-		if (unlikely(message->partition < 0 || message->partition >= source->npartitions))
-			continue;
-		partition = &source->partitions[message->partition];
-		if (unlikely(!partition->assigned || message->offset < partition->delivered))
-			continue;			/* leftover of a partition given up */
-		partition->delivered = partition->next = message->offset + 1;
-		partition->at_end = false;
-
-		record = &batch->records[nrecords++];
-		record->payload = message->payload;
-		record->payload_len = (int32) message->len;
-		record->key = message->key;
-		record->key_len = (int32) message->key_len;
-		record->partition = message->partition;
-		record->flags = 0;
-		record->offset = message->offset;
-		record->timestamp = record_timestamp(rd_kafka_message_timestamp(message, NULL));
-		record->handle = message;
-	}
-	batch->nrecords = nrecords;
-}
-
-static void
-kafka_release(SeSource *opaque, SeSourceBatch *batch)
-{
-	destroy_messages((KafkaSource *) opaque);
-	batch->nrecords = 0;
-}
-
 static int64
 kafka_cached_high(SeSource *opaque, int32 partition)
 {
@@ -909,8 +636,8 @@ const SeSourceRoutine se_kafka_routine = {
 	.offset_for_time = se_kafka_offset_for_time,
 	.cached_high = kafka_cached_high,
 	.assign = kafka_assign,
-	.fetch = kafka_fetch,
-	.release = kafka_release,
+	.fetch = se_kafka_fetch,
+	.release = se_kafka_release,
 	.wait_fd = kafka_wait_fd,
 	.drain_fd = kafka_drain_fd,
 };

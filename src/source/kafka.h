@@ -32,6 +32,14 @@ typedef struct KafkaGuard
 	KafkaSource *source;		/* NULL when closed */
 } KafkaGuard;
 
+/* Bytes of the records of a batch. */
+typedef struct KafkaBuffer
+{
+	char	   *data;			/* malloc'd */
+	size_t		used;
+	size_t		size;
+} KafkaBuffer;
+
 /*
  * malloc'd, with all that it points to except for the guard: it is closed while
  * memory contexts are going away.
@@ -65,7 +73,10 @@ struct KafkaSource
 	int			npending;
 	int			pending_size;
 
-	/* messages that the caller holds */
+	/* what the caller holds: copies of messages, or the messages themselves */
+	bool		keep_messages;	/* for their headers */
+	KafkaBuffer values;
+	KafkaBuffer keys;
 	int			nmessages;
 	rd_kafka_message_t *messages[SE_BATCH_MAX];
 };
@@ -98,7 +109,19 @@ extern void se_kafka_offsets(SeSource *source, int32 partition, int timeout_ms, 
 extern int64 se_kafka_offset_for_time(SeSource *source, int32 partition, TimestampTz t,
 									  int timeout_ms);
 
-/* ---- kafka.c ---- */
+/* ---- kafka_fetch.c ---- */
+
+extern void se_kafka_fetch(SeSource *source, SeSourceBatch *batch, int max_records);
+extern void se_kafka_release(SeSource *source, SeSourceBatch *batch);
+
+/* Give back what the caller holds of a batch.  Raises nothing. */
+extern void se_kafka_give_back(KafkaSource *source);
+
+/* Keep an event for the next fetch.  Raises nothing. */
+extern void se_kafka_keep_event(KafkaSource *source, const SeSourceEvent *event);
+
+/* Make the event of a partition's end. */
+extern void se_kafka_end_event(SeSourceEvent *event, int32 partition, int64 offset);
 
 /* Take the client's own errors off their queue into "trouble" and, if not NULL, events. */
 extern void se_kafka_serve_events(KafkaSource *source, SeSourceBatch *batch);

@@ -66,6 +66,7 @@ struct Scanner
 	SeJson *json = se_json_create();
 	std::vector<int> slots;
 	SeJsonStatus status[SE_BATCH_MAX];
+	std::string packed;
 
 	explicit Scanner(const std::vector<std::string> &paths)
 	{
@@ -81,9 +82,12 @@ struct Scanner
 	}
 	~Scanner() { se_json_destroy(json); }
 
+	/* Copied by the scanner, and then as a source may deliver them: that is looked at. */
 	void run(const std::vector<std::string> &texts)
 	{
 		std::vector<SeRecord> records(texts.size());
+		std::vector<std::string> copied;
+		size_t at = 0;
 
 		for (size_t i = 0; i < texts.size(); i++)
 		{
@@ -93,6 +97,28 @@ struct Scanner
 		}
 		if (!se_json_run(json, records.data(), (int) records.size(), status))
 			abort();
+		for (size_t i = 0; i < texts.size(); i++)
+			copied.push_back(row((int) i));
+
+		packed.clear();
+		for (const std::string &text : texts)
+			packed += text + '\n';
+		packed.append(SE_JSON_PADDING, '"');
+		for (size_t i = 0; i < texts.size(); i++)
+		{
+			records[i].payload = packed.data() + at;
+			records[i].flags = SE_RECORD_PACKED;
+			at += texts[i].size() + 1;
+		}
+		if (!se_json_run(json, records.data(), (int) records.size(), status))
+			abort();
+		for (size_t i = 0; i < texts.size(); i++)
+		{
+			if (row((int) i) == copied[i])
+				continue;
+			printf("# differs when packed: %s\n", texts[i].c_str());
+			abort();
+		}
 	}
 
 	/* All values of a row, or its error. */
