@@ -54,28 +54,70 @@ carry(SessionCommit *commit, OpenSlice *slice, SeGroup *group, OpenSlice *next, 
 	(void) se_memtable_add(logged, slice->base, group);
 }
 
+/* A session that has ended; its group stays where it is until it is emitted. */
+typedef struct Ended
+{
+	TimestampTz first;
+	TimestampTz last;
+	SeGroup    *group;
+} Ended;
+
+typedef struct EndedList
+{
+	Ended	   *sessions;
+	int64		n;
+	int64		capacity;
+} EndedList;
+
 static void
-emit_ended(SessionCommit *commit, SeMemtable *ended)
+add_ended(EndedList *ended, SeGroup *group, TimestampTz first, TimestampTz last)
+{
+	if (ended->n == ended->capacity)
+	{
+		ended->capacity = Max(ended->capacity * 2, 256);
+		ended->sessions = ended->sessions ?
+			repalloc_huge(ended->sessions, sizeof(Ended) * ended->capacity) :
+			palloc(sizeof(Ended) * ended->capacity);
+	}
+	ended->sessions[ended->n].first = first;
+	ended->sessions[ended->n].last = last;
+	ended->sessions[ended->n++].group = group;
+}
+
+static int
+compare_ended(const void *a, const void *b)
+{
+	const Ended *x = a;
+	const Ended *y = b;
+
+	if (x->first != y->first)
+		return x->first < y->first ? -1 : 1;
+	return x->last < y->last ? -1 : x->last > y->last ? 1 : 0;
+}
+
+/* In the order of their bounds, with which the index on the result table begins. */
+static void
+emit_ended(SessionCommit *commit, SeMemtable *base, EndedList *ended)
 {
 	ReaderQuery *query = commit->query;
-	int64		ngroups;
-	SeGroup   **sorted = se_memtable_sorted(ended, &ngroups);
 
-	for (int64 i = 0; i < ngroups; i++)
+	if (ended->n == 0)
+		return;
+	qsort(ended->sessions, ended->n, sizeof(Ended), compare_ended);
+	for (int64 i = 0; i < ended->n; i++)
 	{
-		TimestampTz first;
-		TimestampTz last;
+		const Ended *session = &ended->sessions[i];
 
-		se_session_bounds(ended, sorted[i], commit->naggs, &first, &last);
-		if (first < query->complete_from && !query->def->emit_partial)
+		if (session->first < query->complete_from && !query->def->emit_partial)
 			query->windows_incomplete++;
 		else
 		{
-			se_emission_fresh(commit->emission, ended, sorted[i], first, last + commit->gap);
+			se_emission_fresh(commit->emission, base, session->group, session->first,
+							  session->last + commit->gap);
 			query->windows_closed++;
 		}
 	}
-	pfree(sorted);
+	pfree(ended->sessions);
 }
 
 /* Forget a group of a bucket that stays; *dead collects keys that the log must forget. */
@@ -103,22 +145,28 @@ expire_bucket(SessionCommit *commit, OpenSlice *slice)
 	bool		ripe = slice->end <= commit->expiry - commit->gap;
 	OpenSlice  *next = se_session_bucket(query, slice->end);
 	SeMemtable *base = se_session_merged(query, slice);
-	SeMemtable *ended = NULL;	/* to be emitted */
+	bool		revises = se_session_revises(query->def);
+	EndedList	ended = {0};
 	SeMemtable *dead = NULL;
 	int64		position = 0;
 	SeGroup    *group;
 
-	if (!se_session_revises(query->def))
-		ended = se_memtable_create(query->layout, commit->reader->cycle, 64);
 	if (next != NULL)
 		(void) se_session_merged(query, next);
 	while ((group = se_memtable_next(base, &position)) != NULL)
 	{
-		SeGroup    *ahead = next ? se_memtable_get(next->base, group) : NULL;
+		SeGroup    *ahead;
 		TimestampTz first;
 		TimestampTz last;
 
 		se_session_bounds(base, group, commit->naggs, &first, &last);
+		/* most have not ended, and whether they go on does not matter yet */
+		if (!ripe && last + commit->gap > commit->expiry)
+		{
+			commit->next_expiry = Min(commit->next_expiry, last + commit->gap);
+			continue;
+		}
+		ahead = next ? se_memtable_get(next->base, group) : NULL;
 		if (ahead && se_session_continues(next->base, ahead, commit->naggs, last, commit->gap))
 		{
 			if (ripe)
@@ -130,16 +178,12 @@ expire_bucket(SessionCommit *commit, OpenSlice *slice)
 			commit->next_expiry = Min(commit->next_expiry, last + commit->gap);
 			continue;
 		}
-		if (ended != NULL)
-			(void) se_memtable_add(ended, base, group);
+		if (!revises)
+			add_ended(&ended, group, first, last);
 		if (!ripe)
 			forget(commit, slice, group, &dead);
 	}
-	if (ended != NULL)
-	{
-		emit_ended(commit, ended);
-		se_memtable_free(ended);
-	}
+	emit_ended(commit, base, &ended);
 	if (dead != NULL)
 	{
 		commit->flush.slice = slice;

@@ -479,9 +479,9 @@ close_chain(SessionCommit *commit, Written *written, int bucket, SeGroup *group,
 		commit->query->windows_incomplete++;
 }
 
-/* Emit the sessions whose last groups lie in a bucket, and that end or are marked. */
+/* Emit the sessions whose last groups lie in a bucket, and that end (if some may) or are marked. */
 static void
-close_bucket(SessionCommit *commit, int bucket, Chain *chain)
+close_bucket(SessionCommit *commit, int bucket, bool ends, Chain *chain)
 {
 	OpenSlice  *slice = commit->slices[bucket];
 	TimestampTz closed_through = commit->query->closed_through;
@@ -489,8 +489,8 @@ close_bucket(SessionCommit *commit, int bucket, Chain *chain)
 	int64		position = 0;
 	SeGroup    *group;
 
-	/* its last rows had ended before the watermark moved */
-	if (closed_through != DT_NOBEGIN && slice->end + commit->gap <= closed_through)
+	/* the last rows of an old bucket had ended before the watermark moved */
+	if (!ends || (closed_through != DT_NOBEGIN && slice->end + commit->gap <= closed_through))
 		group = NULL;
 	else
 		group = se_memtable_next(groups_of(commit, bucket), &position);
@@ -634,6 +634,7 @@ void
 se_session_emit(SessionCommit *commit)
 {
 	ReaderQuery *query = commit->query;
+	bool		ends = commit->watermark != DT_NOBEGIN && query->next_close <= commit->watermark;
 	Chain		chain = {0};
 
 	commit->next_close = DT_NOEND;
@@ -646,9 +647,10 @@ se_session_emit(SessionCommit *commit)
 	for (int i = 0; i < commit->nslices; i++)
 		if (commit->watermark != DT_NOBEGIN &&
 			commit->slices[i]->start <= commit->watermark - commit->gap)
-			close_bucket(commit, i, &chain);
+			close_bucket(commit, i, ends, &chain);
 	unmark(commit);
-	query->session_next_close = commit->next_close;
+	if (ends)
+		query->session_next_close = commit->next_close;
 	if (changes_are_due(query, commit->now))
 	{
 		mark_changed(commit);

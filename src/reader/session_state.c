@@ -17,10 +17,8 @@ void
 se_session_bounds(SeMemtable *table, SeGroup *group, int naggs, TimestampTz *first,
 				  TimestampTz *last)
 {
-	bool		isnull;
-
-	*first = DatumGetTimestampTz(se_group_result(table, group, naggs, &isnull));
-	*last = DatumGetTimestampTz(se_group_result(table, group, naggs + 1, &isnull));
+	*first = se_group_integer(table, group, naggs + SESSION_FIRST);
+	*last = se_group_integer(table, group, naggs + SESSION_LAST);
 }
 
 bool
@@ -129,12 +127,6 @@ se_session_base(ReaderQuery *query, OpenSlice *slice, bool make)
 	return slice->base;
 }
 
-static void
-merge_run(void *arg, const char *bytes, Size size, uint32 hash_low, uint32 hash_high, int ngroups)
-{
-	se_memtable_merge(arg, bytes, size, 0, PG_UINT32_MAX);
-}
-
 SeMemtable *
 se_session_merged(ReaderQuery *query, OpenSlice *slice)
 {
@@ -142,7 +134,7 @@ se_session_merged(ReaderQuery *query, OpenSlice *slice)
 
 	if (slice->table != NULL && !slice->table_merged)
 	{
-		se_memtable_flush(slice->table, SE_CHUNK_SIZE, merge_run, base);
+		se_memtable_merge_table(base, slice->table);
 		slice->table_merged = true;
 	}
 	return base;
@@ -213,10 +205,12 @@ se_session_next_close(ReaderQuery *query)
 	return Max(next, query->closed_through + 1);
 }
 
+/* The bound is as in se_session_next_close. */
 bool
 se_session_may_expire(ReaderQuery *query, TimestampTz expiry)
 {
 	int64		gap = query->plan->window.gap;
+	TimestampTz expired = expiry_at(query, query->closed_through);
 	HASH_SEQ_STATUS status;
 	OpenSlice  *slice;
 
@@ -224,12 +218,16 @@ se_session_may_expire(ReaderQuery *query, TimestampTz expiry)
 		return false;
 	hash_seq_init(&status, query->slices);
 	while ((slice = hash_seq_search(&status)) != NULL)
-		if (slice->end <= expiry - gap ||
-			(slice->start <= expiry - gap && query->session_next_expiry <= expiry))
+	{
+		TimestampTz next = slice->start + gap > expired ? slice->start + gap :
+			query->session_next_expiry;
+
+		if (next <= expiry || slice->end <= expiry - gap)
 		{
 			hash_seq_term(&status);
 			return true;
 		}
+	}
 	return false;
 }
 

@@ -389,6 +389,12 @@ se_group_result(SeMemtable *table, SeGroup *group, int agg, bool *isnull)
 	return se_kernel_result(def, state, group, isnull);
 }
 
+int64
+se_group_integer(const SeMemtable *table, const SeGroup *group, int agg)
+{
+	return *(int64 *) state_of(&table->layout->states[table->layout->aggs[agg].state], group);
+}
+
 /* Sort the slots [first, last) of one cluster by hash. */
 static void
 order_cluster(SeMemtable *table, int64 first, int64 last, char *spare)

@@ -161,4 +161,7 @@ extern SeGroup **se_memtable_sorted(SeMemtable *table, int64 *ngroups);
 extern Datum se_group_key(const SeMemtable *table, const SeGroup *group, int key, bool *isnull);
 extern Datum se_group_result(SeMemtable *table, SeGroup *group, int agg, bool *isnull);
 
+/* The value of an aggregate whose state is one integer and that has seen a value. */
+extern int64 se_group_integer(const SeMemtable *table, const SeGroup *group, int agg);
+
 #endif							/* SE_STATE_H */

@@ -62,7 +62,7 @@ class Event:
 
 class Group:
     """A window of a key: its rows, and its states at the end of each commit that changed it."""
-    __slots__ = ("rows", "versions", "closed", "row", "emitted", "revision")
+    __slots__ = ("rows", "versions", "closed", "row", "emitted", "revision", "next")
 
     def __init__(self):
         self.rows = []
@@ -71,6 +71,7 @@ class Group:
         self.row = None  # the result's, None if it has none
         self.emitted = None  # seq of the commit that wrote the row
         self.revision = 0
+        self.next = 0  # of a session: the revision behind those of all the rows that it has absorbed
 
 
 class Session:
@@ -424,11 +425,11 @@ class Simulation:
         for session in near:
             grown.low, grown.high = min(grown.low, session.low), max(grown.high, session.high)
             grown.group.rows += session.group.rows
-            grown.group.revision = max(grown.group.revision, session.group.revision)
+            grown.group.next = max(grown.group.next, session.group.next)
             if session.row_at is not None:
                 self.dropped.add(session.row_at)
-            if session.group.row is not None:  # what it has had counts in the revision
-                grown.group.row = session.group.row
+            if session.group.row is not None:
+                grown.group.next = max(grown.group.next, session.group.revision + 1)
         grown.group.rows.append(record)
         self.sessions[key] = [s for s in self.sessions[key] if s not in near and s not in expired] + [grown]
 
@@ -462,7 +463,7 @@ class Simulation:
             raise Disagreement(f"two sessions {window}")
         row = row_of(self.query, group.rows)
         if row is not None:
-            group.revision = group.revision + 1 if group.row is not None else 0
+            group.revision = group.next
             self.verdict.rows_out += 1
         group.closed, group.row, group.emitted = True, row, seq
         session.row_at = window
