@@ -8,6 +8,7 @@ import argparse
 import json
 import os
 import platform
+import re
 import subprocess
 import sys
 import time
@@ -29,6 +30,13 @@ def chosen(text):
     return names
 
 
+def perf_report(path, keys, limit):
+    text = run("perf", "report", "-i", path, "--stdio", "--no-children", "-g", "none", "--percent-limit", str(limit),
+               "--sort", keys, timeout=300)
+    # newer versions of perf add columns that are empty here
+    return [re.sub(r"[\s-]+$", "", line) for line in text.splitlines() if line and not line.startswith("#")]
+
+
 def profile(names, server, kafka, options):
     """Record jobs, and print where the worker and its threads spent their time."""
     for name in names.split(","):
@@ -38,13 +46,14 @@ def profile(names, server, kafka, options):
             raise Failure(f"no such job: \"{name}\"; there are {', '.join(JOBS)}")
         path = os.path.join(options.profile_folder, f"{job}.perf")
         result = measure.profile_job(job, server, kafka, options, path)
-        text = run("perf", "report", "-i", path, "--stdio", "--no-children", "-g", "none", "--percent-limit", "0.3",
-                   "--sort", "comm,dso,symbol", timeout=300)
-        lines = [line.rstrip() for line in text.splitlines() if line and not line.startswith("#")]
-        print(f"\n{job}: {result['cpu_ns_per_event']:.0f} ns of CPU per event, the whole server; functions of the worker:")
-        print("\n".join(lines[:PROFILE_LINES]))
+        print(f"\n{job}: {result['cpu_ns_per_event']:.0f} ns of CPU per event, the whole server")
+        print("worker and librdkafka's threads, by library:")
+        print("\n".join(perf_report(path, "comm,dso", 0.5)))
+        functions = perf_report(path, "comm,dso,symbol", 0.2)
+        print("by function:")
+        print("\n".join(functions[:PROFILE_LINES]))
         with open(f"{path[:-5]}.txt", "w") as file:
-            file.write(text)
+            file.write("\n".join(functions) + "\n")
 
 
 def measure_all(names, servers, kafka, options):

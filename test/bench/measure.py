@@ -91,7 +91,7 @@ def after_copy(server, kafka, job, shape, stream, query):
 
 
 def after_live(server, kafka, job, shape, stream, query):
-    """Milliseconds inside the server of a SELECT of all that is open; the fifth of many."""
+    """Milliseconds inside the server of a SELECT of all that is open; the median of five."""
     text = f"EXPLAIN (ANALYZE, TIMING OFF, SUMMARY ON) SELECT * FROM {query}_live"
     times = []
     for _ in range(5):
@@ -106,8 +106,7 @@ def after_restart(server, kafka, job, shape, stream, query):
     Seconds from the command to start the server until a worker has consumed a
     record that came meanwhile.
     """
-    result = dict(open_groups=int(server.sql(f"SELECT count(*) FROM {query}_live")),
-                  state_mb=state_memory(server))
+    result = dict(open_groups=int(server.sql(f"SELECT count(*) FROM {query}_live")))
     server.control("stop", "-m", "fast")
     run(*kafka.orders(job["topic"], "--count", "100", "--first", str(shape["events"]), "--rate", "1000",
                       "--users", str(shape["users"]), "--start", "2025-01-01T00:00:10Z"))
@@ -128,14 +127,14 @@ def after_restart(server, kafka, job, shape, stream, query):
     return result
 
 
-def state_memory(server):
-    """Megabytes of the run cache in shared memory that are in use."""
-    known = server.sql("SELECT attname FROM pg_attribute WHERE attrelid = to_regclass('stream_engine.stat_state')"
-                       " AND attname = 'bytes_used'")
-    return float(server.sql("SELECT coalesce(sum(bytes_used), 0) / 1048576.0 FROM stream_engine.stat_state")) if known else 0.0
+def after_state(server, kafka, job, shape, stream, query):
+    """Megabytes that the query's open groups take in the run cache in shared memory."""
+    found = server.sql("SELECT to_regclass('stream_engine.stat_state') IS NOT NULL")
+    used = server.sql("SELECT coalesce(sum(memory), 0) / 1048576.0 FROM stream_engine.stat_state") if found == "t" else 0
+    return dict(state_mb=float(used))
 
 
-AFTER = dict(copy=after_copy, live=after_live, restart=after_restart)
+AFTER = dict(copy=after_copy, live=after_live, restart=after_restart, state=after_state)
 
 
 # ---- rounds ----
@@ -198,10 +197,8 @@ def kind_field(variant, job):
     return [result[variant["field"]] for result in job]
 
 
-def kind_group_memory(variant, job, base):
-    """Private memory beyond that of a worker with 8 groups, and what the run cache holds."""
-    return [(max(0, a["private_mb"] - b["private_mb"]) + a["state_mb"]) * 1048576 / a["open_groups"]
-            for a, b in zip(job, base)]
+def kind_group_memory(variant, job):
+    return [result["state_mb"] * 1048576 / result["open_groups"] for result in job]
 
 
 KINDS = dict(ratio=kind_ratio, twin=kind_twin, further=kind_further, rows=kind_rows, field=kind_field,
