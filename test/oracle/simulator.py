@@ -15,8 +15,9 @@
 #	the ledger decides only in which commit something is emitted.
 #
 #	What an operator asks for in the middle (retry_late, retry_dead_letters) is an
-#	event, with the positions at which it was asked; nothing else is read until it
-#	is done, but by which commit the ledger does not tell.
+#	event, with the time at which it was asked.  All that was in the topic has been
+#	read then, and nothing else comes until it is done, but by which commit it
+#	is done the ledger does not tell.
 #
 #	For sessions the rows of several partitions in one commit have no order that
 #	the ledger tells: "order" picks one, and callers compare what all orders agree on.
@@ -56,8 +57,8 @@ class Commit:
 class Event:
     """retry_late (chosen: a predicate on late records) or retry_dead_letters (chosen: None)."""
 
-    def __init__(self, positions, query, chosen):
-        self.positions, self.query, self.chosen = positions, query, chosen
+    def __init__(self, at, query, chosen):
+        self.at, self.query, self.chosen = at, query, chosen
 
 
 class Group:
@@ -183,7 +184,7 @@ class Simulation:
             for partition in commit.next_offset:  # a new partition holds W
                 self.previous.watermarks.setdefault(partition, NEVER)
                 self.previous.idle.setdefault(partition, False)
-            while events and any(self.reads_behind(events[0], records, p, position[p], commit) for p in commit.next_offset):
+            while events and events[0].at < commit.at:
                 self.happen(events.pop(0))
             self.read_in_commit = {}
             for partition in self.order(commit.next_offset):
@@ -197,12 +198,6 @@ class Simulation:
         for event in events:
             self.happen(event)
         return self.finish()
-
-    @staticmethod
-    def reads_behind(event, records, partition, position, commit):
-        """Whether a commit holds records that came after an event."""
-        return any(event.positions.get(partition, NEVER) <= r.offset < commit.next_offset[partition]
-                   for r in records.get(partition, [])[position:])
 
     def run_alone(self, rows):
         """Records of a single partition, without a ledger: the watermark is the rows' own."""

@@ -203,22 +203,22 @@ class Run:
         for query in self.created:
             self.database.until(f"SELECT bool_and(is_final) IS NOT FALSE FROM {query.name}_live")
 
-    def positions(self):
-        return {p: rows[-1].offset + 1 for p, rows in self.inserted.items() if rows}
+    def event(self, script, query, chosen):
+        """What an operator does, while nothing arrives."""
+        self.wait()
+        at = self.database.sql(f"SELECT us(clock_timestamp()); {script}").split()[0]
+        self.events.append(simulator.Event(int(at), query, chosen))
 
     def retry_late(self, index, modulus):
-        self.wait()
         query = self.workload.queries[index]
-        self.events.append(simulator.Event(self.positions(), query, lambda record: record.offset % modulus == 0))
-        self.database.sql(f"SELECT stream_engine.retry_late('{query.name}', '\"offset\" % {modulus} = 0')")
+        self.event(f"SELECT stream_engine.retry_late('{query.name}', '\"offset\" % {modulus} = 0')",
+                   query, lambda record: record.offset % modulus == 0)
         self.database.until("SELECT NOT EXISTS (SELECT FROM stream_engine.late_event WHERE retry)")
 
     def mend(self):
-        self.wait()
-        self.events.append(simulator.Event(self.positions(), None, None))
+        self.event("BEGIN; ALTER FOREIGN TABLE s DROP CONSTRAINT IF EXISTS held;"
+                   " SELECT stream_engine.retry_dead_letters('s', $$message LIKE '%held%'$$); COMMIT;", None, None)
         self.mended = True
-        self.database.sql("BEGIN; ALTER FOREIGN TABLE s DROP CONSTRAINT IF EXISTS held;"
-                          " SELECT stream_engine.retry_dead_letters('s', $$message LIKE '%held%'$$); COMMIT;")
         self.database.until("SELECT NOT EXISTS (SELECT FROM stream_engine.replay)")
 
     def settle(self):
@@ -481,6 +481,11 @@ class Run:
                 expected[group] = next((row for row in rows if all(same(f, e) for f, e in zip(values, row))), rows[-1])
             else:
                 expected.pop(group, None)
+        for group in expected.keys() - found.keys():
+            # the interval may have fired when HAVING refused the row
+            state = verdict.groups[group]
+            if query.trigger_interval and any(row is None for seq, row, n in state.versions if seq >= state.emitted):
+                del expected[group]
         for key, count in counts.items():
             open_now = sum(g[2] == key and not state.closed for g, state in verdict.groups.items())
             if count > open_now:
