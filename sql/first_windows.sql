@@ -1,0 +1,75 @@
+-- Rule: a query that starts in the middle emits a window iff it starts at or after the first event
+-- time of every partition + watermark_delay; what began before is incomplete, counted, and not
+-- emitted, unless emit_partial.  One that starts at the earliest record has complete windows only.
+SET timezone = 'UTC';
+SET client_min_messages = warning;
+CREATE SCHEMA first_windows;
+SET search_path = first_windows, public;
+CREATE TABLE log (partition int, "offset" bigint, timestamp timestamptz, key bytea, value bytea, PRIMARY KEY (partition, "offset"));
+CREATE SERVER first_server FOREIGN DATA WRAPPER stream_engine_table OPTIONS ("table" 'first_windows.log', partitions '2');
+SELECT stream_engine.create_stream('s', 'first_server', 't', 'at timestamptz EPOCH ''s'', k text', event_time => 'at',
+	watermark_delay => '5 s', idle_timeout => '1 hour', staging_retention => '0');
+-- partition 0 has a record each 3 s, partition 1 each 4 s, of two keys, up to 200 s
+INSERT INTO log SELECT p, i, to_timestamp(i * (3 + p)), NULL, convert_to(format('{"at": %s, "k": "%s"}', i * (3 + p), chr(97 + i % 2)), 'UTF8')
+	FROM generate_series(0, 1) AS p, generate_series(0, 200 / (3 + p)) AS i;
+
+-- from offsets 10 and 10: the first event times are 30 and 40, windows are complete from 45 on
+\set at '\'{"0": 10, "1": 10}\''
+CREATE TABLE shape (name text, win text);
+INSERT INTO shape VALUES ('tumbling', $$tumble(at, '10 s')$$), ('odd', $$tumble(at, '15 s')$$), ('hopping', $$hop(at, '20 s', every => '10 s')$$), ('uneven', $$hop(at, '25 s', every => '10 s')$$),
+	('growing', $$cumulate(at, '30 s', step => '10 s')$$), ('sessions', $$session(at, gap => '3 s')$$);
+SET client_min_messages = notice;
+\set ECHO errors
+SELECT format('SELECT stream_engine.create_query(%L, %L, start => %L)', name, 'SELECT k, count(*) AS n FROM s GROUP BY ' || win || ', k', :at),
+	format('SELECT stream_engine.create_query(%L, %L, start => %L, emit_partial => true)', name || '_partial', 'SELECT k, count(*) AS n FROM s GROUP BY ' || win || ', k', :at),
+	format('SELECT stream_engine.create_query(%L, %L)', name || '_all', 'SELECT k, count(*) AS n FROM s GROUP BY ' || win || ', k')
+FROM shape ORDER BY name \gexec
+\set ECHO all
+SET client_min_messages = warning;
+CALL stream_engine.wait('s', '1 minute');
+SELECT stream_engine.advance_watermark('s', to_timestamp(400));
+DO $$
+DECLARE
+	give_up timestamptz := clock_timestamp() + interval '1 minute';
+	w timestamptz;
+BEGIN
+	LOOP
+		SELECT min(watermark) INTO w FROM stream_engine.stat_queries WHERE stream = 's'::regclass;
+		COMMIT;
+		EXIT WHEN w >= to_timestamp(400);
+		IF clock_timestamp() > give_up THEN
+			RAISE 'the watermark stays at %', w;
+		END IF;
+		PERFORM pg_sleep(0.01);
+	END LOOP;
+END $$;
+CREATE FUNCTION compare(name text, OUT complete_from numeric, OUT first numeric, OUT rows bigint, OUT missing bigint, OUT unexpected bigint, OUT incomplete boolean, OUT partial bigint, OUT balanced boolean) LANGUAGE plpgsql AS $$
+BEGIN
+	EXECUTE format('SELECT extract(epoch FROM q.complete_from), (SELECT min(extract(epoch FROM window_start)) FROM %1$I), (SELECT count(*) FROM %1$I),
+		(SELECT count(*) FROM (SELECT window_start, window_end, k, n FROM %1$I_all WHERE window_start >= to_timestamp(45) EXCEPT ALL SELECT window_start, window_end, k, n FROM %1$I) d),
+		(SELECT count(*) FROM (SELECT window_start, window_end, k, n FROM %1$I EXCEPT ALL SELECT window_start, window_end, k, n FROM %1$I_all) d),
+		windows_incomplete > 0 OR before_start > 0, (SELECT count(*) FROM %1$I_partial WHERE window_start < to_timestamp(45)), decoded = counted + filtered + late + before_start + failed
+		FROM stream_engine.stat_queries q WHERE query = %1$L::regclass', name)
+	INTO complete_from, first, rows, missing, unexpected, incomplete, partial, balanced;
+END $$;
+SELECT name, c.* FROM shape, compare(name) AS c ORDER BY 1;
+-- emit_partial has them all, and says nothing is incomplete; so has one from the earliest record
+SELECT s.name, (SELECT windows_incomplete FROM stream_engine.stat_queries WHERE query = (s.name || '_partial')::regclass) AS partial,
+	(SELECT windows_incomplete + before_start FROM stream_engine.stat_queries WHERE query = (s.name || '_all')::regclass) AS all_of_them FROM shape s ORDER BY 1;
+SELECT finding FROM stream_engine.why('tumbling');
+SELECT * FROM stream_engine.verify('tumbling');
+SELECT * FROM stream_engine.verify('hopping');
+SELECT * FROM stream_engine.verify('growing');
+
+-- from the latest on, in an empty place: the first record of each partition decides
+SELECT stream_engine.create_query('late_start', 'SELECT count(*) AS n FROM s GROUP BY tumble(at, ''10 s'')', start => 'latest');
+CALL stream_engine.wait('late_start', '1 minute');
+INSERT INTO log SELECT p, (SELECT max("offset") + 1 FROM log WHERE partition = p) + i, now(), NULL, convert_to(format('{"at": %s, "k": "z"}', 500 + i * 5 + p * 7), 'UTF8')
+	FROM generate_series(0, 1) AS p, generate_series(0, 12) AS i;
+CALL stream_engine.wait('late_start', '1 minute');
+SELECT extract(epoch FROM complete_from) AS complete_from, windows_incomplete > 0 OR before_start > 0 AS incomplete FROM stream_engine.stat_queries WHERE query = 'late_start'::regclass;
+SELECT extract(epoch FROM min(window_start)) AS first FROM late_start;
+
+SET client_min_messages = error;
+DROP SERVER first_server CASCADE;
+DROP SCHEMA first_windows CASCADE;
