@@ -24,14 +24,14 @@ CREATE PROCEDURE stream_engine.wait(name regclass, timeout interval DEFAULT NULL
 COMMENT ON PROCEDURE stream_engine.wait(regclass, interval)
 	IS 'return when all that was in the topic at the call has been committed for a query, or for all readers of a stream';
 
-CREATE FUNCTION stream_engine.nearly_equal(a float8, b float8) RETURNS boolean
+CREATE FUNCTION stream_engine.nearly_equal(a float8, b float8, tolerance float8) RETURNS boolean
 	LANGUAGE sql IMMUTABLE PARALLEL SAFE
 	RETURN CASE WHEN a IS NULL OR b IS NULL THEN a IS NULL AND b IS NULL
 		WHEN a = b THEN true
 		WHEN a IN ('NaN', 'Infinity', '-Infinity') OR b IN ('NaN', 'Infinity', '-Infinity') THEN false
-		ELSE pg_catalog.abs(a - b) <= 1e-9 * GREATEST(pg_catalog.abs(a), pg_catalog.abs(b)) END;
-COMMENT ON FUNCTION stream_engine.nearly_equal(float8, float8)
-	IS 'equal but for the last digits, which depend on the order of additions (relative 1e-9)';
+		ELSE pg_catalog.abs(a - b) <= tolerance * GREATEST(pg_catalog.abs(a), pg_catalog.abs(b)) END;
+COMMENT ON FUNCTION stream_engine.nearly_equal(float8, float8, float8)
+	IS 'equal but for the last digits, which depend on the order of additions; the tolerance is relative';
 
 CREATE FUNCTION stream_engine.verify(
 	query regclass, OUT window_start timestamptz, OUT window_end timestamptz, OUT problem text,

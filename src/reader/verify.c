@@ -214,8 +214,8 @@ append_difference(StringInfo sql, const char *name, Oid type)
 	char	   *literal = quote_literal_cstr(name);
 
 	if (type == FLOAT4OID || type == FLOAT8OID)
-		appendStringInfo(sql, " OR NOT stream_engine.nearly_equal((expected ->> %s)::float8, (found ->> %s)::float8)",
-						 literal, literal);
+		appendStringInfo(sql, " OR NOT stream_engine.nearly_equal((expected ->> %s)::float8, (found ->> %s)::float8, %s)",
+						 literal, literal, type == FLOAT4OID ? "1e-4" : "1e-9");
 	else
 		appendStringInfo(sql, " OR (expected -> %s) IS DISTINCT FROM (found -> %s)", literal,
 						 literal);
