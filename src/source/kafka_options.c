@@ -36,6 +36,7 @@
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 
+#include "kafka.h"
 #include "options.h"
 
 typedef enum PropertyKind
@@ -120,6 +121,7 @@ static const Property properties[] = {
 	NUMBER("fetch_min_bytes", "fetch.min.bytes", ON_BOTH, 1, 100000000),
 	NUMBER("fetch_wait_max_ms", "fetch.wait.max.ms", ON_BOTH, 0, 300000),
 	NUMBER("fetch_error_backoff_ms", "fetch.error.backoff.ms", ON_BOTH, 0, 300000),
+	NUMBER("fetch_queue_backoff_ms", "fetch.queue.backoff.ms", ON_BOTH, 0, 300000),
 	BOOLEAN("check_crcs", "check.crcs", false),
 
 	/* connections */
@@ -583,11 +585,15 @@ se_kafka_settings(Oid relid, Oid userid, const char **mechanism)
 	settings = add_setting(settings, "group.id", "stream_engine", NULL, false);
 
 	/*
-	 * This librdkafka stops to fetch for up to a second when a limit of the
-	 * queue is reached: it must hold more than a second's work.
+	 * A short queue stays in the processor's caches and takes little memory.  When a
+	 * limit of it is reached, librdkafka before 2.2 looks again after up to a second,
+	 * so what it holds is also about what a reader that catches up gets in a second:
+	 * who needs more raises the number, which counts over all partitions.
 	 */
 	settings = add_setting(settings, "queued.min.messages", "100000", NULL, false);
 	settings = add_setting(settings, "queued.max.messages.kbytes", "65536", NULL, false);
+	if (rd_kafka_version() >= 0x02020000)
+		settings = add_setting(settings, "fetch.queue.backoff.ms", "10", NULL, false);
 	settings = add_setting(settings, "fetch.message.max.bytes", "1048576", NULL, false);
 	settings = add_setting(settings, "fetch.max.bytes", "16777216", NULL, false);
 	settings = add_setting(settings, "fetch.wait.max.ms", "100", NULL, false);
