@@ -543,6 +543,7 @@ def run_one(kind, seed, arguments):
     if failed:
         text = [f"FAILED {name} at {run.doing}: {len(run.differences)} differences",
                 f"  delay {workload.delay} us, idle_timeout {workload.idle_timeout} us, partitions {workload.partitions}"]
+        text += [f"  again: test/oracle/run.sh --kinds {kind} --first-seed {seed} " + ("--seeds 0 --kills 1" if kills else "--seeds 1 --kills 0")]
         text += [f"  {q.name}: {q.sql} {q.options}" for q in workload.queries]
         text += ["  " + d.replace("\n", "\n  ") for d in sorted(run.differences, key=len)[:SHOWN]]
         say("\n".join(text))
