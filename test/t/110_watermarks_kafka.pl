@@ -94,13 +94,13 @@ like(why('never'), qr{^partition 2 has had no good record and holds the watermar
 is($node->safe_psql('postgres', 'SELECT ' . partitions('never')), '0, 1, 2 holds', 'so does stat_partitions');
 $node->safe_psql('postgres', "ALTER FOREIGN TABLE never OPTIONS (SET idle_timeout '1 second')");
 wait_for($node, 'SELECT ' . partitions('never') . " LIKE '%2 idle'");
-$broker->produce($never, 0, record('00:40:00'));
-$broker->produce($never, 1, record('00:41:00'));
+$broker->produce($never, 0, record('00:36:00'));
+$broker->produce($never, 1, record('00:37:00'));
 wait_for($node, "SELECT count(*) = 1 FROM never_q");
 is(results('never'), '00:00=1', 'until it has been silent for idle_timeout');
 # its first record comes after all, late and not late
 $node->safe_psql('postgres', "ALTER FOREIGN TABLE never OPTIONS (SET idle_timeout '1 hour')");
-$broker->produce($never, 2, record('00:01:00'), record('00:36:00'));
+$broker->produce($never, 2, record('00:01:00'), record('00:52:00'));
 wait_for_all($node, 'never_q');
 is(counters('never'), '6|1|1', 'its first records are judged by the watermark that went on without it');
 is_accounted($node, 'never_q');
