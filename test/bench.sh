@@ -10,7 +10,7 @@
 #   --rounds N                interleaved rounds of raw consume and jobs (7)
 #   --events N                records of each topic, instead of each topic's own number
 #   --windows N               of the latency variants (100)
-#   --quick                   3 rounds, 1,000,000 events, 20 windows: a look, not a verdict
+#   --quick                   2 rounds, 1,000,000 events, 15 windows: a look, not a verdict
 #   --judge                   exit status 3 if a bound is missed
 #   --json FILE               write the results
 #   --compare TREE            measure the build of another source tree, too, in the same rounds
@@ -59,7 +59,7 @@ while [ $# -gt 0 ]; do
 	option=$1
 	case $option in
 		--quick)
-			arguments+=(--rounds 3 --events 1000000 --windows 20)
+			arguments+=(--rounds 2 --events 1000000 --windows 15)
 			shift
 			continue
 			;;

@@ -19,7 +19,7 @@ def tumbling(key, size):
 # keeps that relation when there are other numbers of events: its users and its
 # rate grow with them.
 TOPICS = {
-    "orders_8": dict(events=4_000_000, rate=20_000, users=100_000),
+    "orders_8": dict(events=3_000_000, rate=20_000, users=100_000),
     "orders_sparse": dict(events=4_000_000, rate=90_000, users=100_000),
     "orders_dense": dict(events=1_000_000, rate=6_650, users=100_000),
     "orders_hop": dict(events=2_250_000, rate=22_500, users=15_000, scale=True),
