@@ -35,6 +35,13 @@
  *	  process began, is filled again by a later commit if somebody misses it and
  *	  there are free pages.
  *
+ *	  Cost: a chunk of 8000 bytes is copied once when it is written, 0.4 us, and saves 2.8 us
+ *	  each time it is read; decoding and merging it takes 10 us either way.  So a
+ *	  close or a fold gains a fifth, and a whole job, in which state takes few per cent, the
+ *	  same within what can be measured (test/bench.sh, 8 to 100,000 keys).  It is
+ *	  written on that path all the same, because that is the only place that knows the runs: what
+ *	  gains are long windows, which are read many times, and _live.
+ *
  *	  Not done: growing hash tables in place.  They could not show an older state, and growth
  *	  could fail after the commit.
  */

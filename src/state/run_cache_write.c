@@ -111,6 +111,14 @@ se_run_cache_feeds(void)
 	return nattached > 0;
 }
 
+/* Whether we still feed it; the lock is held. */
+static bool
+is_mine(const Attached *a)
+{
+	return a->shared->used && a->shared->owner == MyProcPid && a->shared->query == a->query &&
+		a->shared->database == MyDatabaseId;
+}
+
 /* Remove a query and all of its slices; the lock is held. */
 static void
 remove_query(CacheQuery *query)
@@ -136,8 +144,7 @@ se_run_cache_release(void)
 		LWLock	   *lock = cache_lock(attached[i].partition);
 
 		LWLockAcquire(lock, LW_EXCLUSIVE);
-		if (attached[i].shared->used && attached[i].shared->owner == MyProcPid &&
-			attached[i].shared->query == attached[i].query)
+		if (is_mine(&attached[i]))
 			remove_query(attached[i].shared);
 		LWLockRelease(lock);
 	}
@@ -606,14 +613,16 @@ link_staged(void)
 	{
 		Attached   *a = &attached[i];
 		bool		mine;
+		bool		follows;
 
 		a->commits++;
 		LWLockAcquire(cache_lock(a->partition), LW_EXCLUSIVE);
-		mine = a->shared->used && a->shared->owner == MyProcPid &&
-			a->shared->query == a->query && begun &&
+		/* another process may have taken the query over, by what this transaction has done */
+		mine = is_mine(a);
+		follows = mine && begun && a->shared->valid && !a->broken &&
 			a->shared->view.reader == commit_reader &&
 			a->shared->view.generation == commit_generation;
-		if (mine && a->shared->valid && !a->broken)
+		if (follows)
 		{
 			for (StagedSlice *staged = a->staged; staged != NULL; staged = staged->next)
 			{
@@ -622,11 +631,13 @@ link_staged(void)
 			}
 			a->shared->view.seq = commit_seq;
 		}
-		else if (mine && a->broken)
+		else if (mine && (a->broken || a->staged != NULL))
+		{
+			/* there is no room, or it has changed in a way that we do not follow */
 			remove_query(a->shared);
-		else if (a->staged != NULL)
-			/* it has changed in a way that we do not follow */
-			a->shared->valid = false;
+			a->broken = true;
+			a->commits = 0;
+		}
 		LWLockRelease(cache_lock(a->partition));
 	}
 }
