@@ -1,5 +1,5 @@
 -- Rule: a query without a window keeps running totals and emits a key's row when its
--- trigger fires: the count trigger in the commit in which the key's rows pass a multiple,
+-- trigger fires: the count trigger at the record that makes the key's rows a multiple,
 -- the interval trigger for the keys that have changed.
 SET timezone = 'UTC';
 SET datestyle = 'ISO';
@@ -65,6 +65,12 @@ CALL send('101 a 0', '101 c 1');
 SELECT sensor, n FROM short_lived ORDER BY sensor;
 SELECT sensor, n FROM short_lived_live ORDER BY sensor;
 SELECT sensor, n FROM short_lived_batch ORDER BY sensor;
+-- a batch goes on behind the record with which it fires: the row is as of that record
+CALL send('110 d 1', '110 e 1', '110 d 10', '110 d 100', '110 e 10', '110 d 1000', '110 d 10000', '110 d 100000', '110 d 5', '110 d 5');
+SELECT sensor, n, total, mean FROM by_count WHERE sensor >= 'd' ORDER BY sensor;
+CALL send('111 d 7', '111 d 7', '111 e 100', '111 e 1000', '111 d 7');
+SELECT sensor, n, total, mean FROM by_count WHERE sensor >= 'd' ORDER BY sensor;
+SELECT sensor, n, total FROM by_count_live WHERE sensor >= 'd' ORDER BY sensor, n;
 SELECT * FROM stream_engine.verify('by_count');
 SELECT stream_engine.drop_stream('readings', cascade => true);
 DROP SCHEMA totals CASCADE;

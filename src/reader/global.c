@@ -5,9 +5,16 @@
  * NOTES
  *	  There is one slice, without bounds, and its groups are never closed: a row
  *	  of the result table shows a key's totals as of its last firing.  The count
- *	  trigger fires for a key in the commit in which the number of its rows passes
- *	  a multiple, and asks for that commit at once; the interval trigger fires for
- *	  all keys that have changed since it fired last.
+ *	  trigger fires for a key at the record that makes the number of its rows a
+ *	  multiple, and asks for a commit at once; the interval trigger fires for all keys
+ *	  that have changed since it fired last.
+ *
+ *	  A batch goes on behind such a record, so the key's totals are copied as they
+ *	  are at it (ReaderQuery.fired), and the copy is what the commit emits.  The rows of
+ *	  a batch are added in pieces, each of which ends where a key that has fired
+ *	  in it comes again: at the end of a piece the totals of all keys that have fired
+ *	  are those of their firing.  When a key fires several times before the commit the last
+ *	  firing is what is emitted, for one commit shows one row of a key.
  *
  *	  The totals as committed are kept in memory (OpenSlice.base), for a firing
  *	  wants single groups of them.  The log has the runs, and is rewritten from
@@ -84,34 +91,102 @@ the_base(ReaderQuery *query, OpenSlice *slice)
 	return slice->base;
 }
 
-/* Whether "group", of the running cycle, takes its key's rows past a multiple. */
-static bool
-count_fires(ReaderQuery *query, SeMemtable *base, SeMemtable *table, SeGroup *group)
+/* A group's totals as committed, NULL if there are none. */
+static SeGroup *
+committed_totals(ReaderQuery *query, SeMemtable *base, SeGroup *group)
+{
+	SeGroup    *known = se_memtable_get(base, group);
+
+	return known != NULL && !is_forgotten(query, base, known) ? known : NULL;
+}
+
+/* Keep the totals of a group of the running cycle as they are now. */
+static void
+keep_totals(ReaderQuery *query, SeMemtable *base, SeMemtable *table, SeGroup *group)
+{
+	SeGroup    *known = committed_totals(query, base, group);
+	SeGroup    *earlier;
+
+	if (query->fired == NULL)
+		query->fired = se_memtable_create(query->layout, query->context, 64);
+	earlier = se_memtable_get(query->fired, group);
+	if (earlier != NULL)
+		se_memtable_remove(query->fired, earlier);
+	if (known != NULL)
+		(void) se_memtable_add(query->fired, base, known);
+	(void) se_memtable_add(query->fired, table, group);
+}
+
+/* A group in a batch: how many rows its key has had, and in which piece it fired. */
+typedef struct KeyCount
+{
+	SeGroup    *group;			/* NULL: free */
+	int64		rows;
+	int			fired_in;		/* 0: not yet */
+} KeyCount;
+
+#define COUNT_SLOTS (4 * SE_BATCH_MAX)
+
+static KeyCount *
+count_of(KeyCount *counts, SeGroup *group)
+{
+	uint32		i = se_group_hash(group) * 0x9E3779B1U % COUNT_SLOTS;
+
+	while (counts[i].group != NULL && counts[i].group != group)
+		i = (i + 1) % COUNT_SLOTS;
+	return &counts[i];
+}
+
+void
+se_global_update(ReaderQuery *query, const SeBatch *batch, OpenSlice *slice, const int *rows,
+				 SeGroup **groups, int n)
 {
 	int64		every = query->def->trigger_count;
-	SeGroup    *known = se_memtable_get(base, group);
-	int64		before = 0;
+	SeMemtable *base = the_base(query, slice);
+	KeyCount   *counts = palloc0(sizeof(KeyCount) * COUNT_SLOTS);
+	SeGroup   **firing = palloc(sizeof(SeGroup *) * Max(n, 1));
+	int			nfiring = 0;
+	int			piece = 1;
+	int			start = 0;
 
-	if (known != NULL && !is_forgotten(query, base, known))
-		before = rows_of(query, base, known);
-	return (before + rows_of(query, table, group)) / every > before / every;
+	for (int i = 0; i <= n; i++)
+	{
+		KeyCount   *count = i < n ? count_of(counts, groups[i]) : NULL;
+
+		if (count == NULL || (count->group != NULL && count->fired_in == piece))
+		{
+			se_update_groups(query, batch, slice, rows + start, groups + start, i - start);
+			for (int k = 0; k < nfiring; k++)
+				keep_totals(query, base, slice->table, firing[k]);
+			nfiring = 0;
+			start = i;
+			piece++;
+		}
+		if (count == NULL)
+			break;
+		if (count->group == NULL)
+		{
+			SeGroup    *known = committed_totals(query, base, groups[i]);
+
+			/* its rows of this batch are not in its totals yet: it is not in the piece */
+			count->group = groups[i];
+			count->rows = rows_of(query, slice->table, groups[i]) +
+				(known ? rows_of(query, base, known) : 0);
+		}
+		if (++count->rows % every == 0)
+		{
+			count->fired_in = piece;
+			firing[nfiring++] = groups[i];
+		}
+	}
+	pfree(counts);
+	pfree(firing);
 }
 
 bool
 se_global_fires(ReaderQuery *query)
 {
-	OpenSlice  *slice = the_slice(query);
-	SeMemtable *base;
-	SeGroup    *group;
-	int64		position = 0;
-
-	if (query->def->trigger_count <= 0 || slice == NULL || slice->table == NULL)
-		return false;
-	base = the_base(query, slice);
-	while ((group = se_memtable_next(slice->table, &position)) != NULL)
-		if (count_fires(query, base, slice->table, group))
-			return true;
-	return false;
+	return query->fired != NULL && se_memtable_ngroups(query->fired) > 0;
 }
 
 TimestampTz
@@ -162,9 +237,12 @@ merge_run(void *arg, const char *bytes, Size size, uint32 hash_low, uint32 hash_
 	se_memtable_merge(arg, bytes, size, 0, PG_UINT32_MAX);
 }
 
-/* Keys of the cycle whose trigger fires now; the others are noted as changed. */
+/*
+ * Keys whose interval trigger fires now; if it does not, those of the cycle are noted
+ * as changed.
+ */
 static SeMemtable *
-firing_keys(GlobalCommit *commit, SeMemtable *base, bool interval_fires)
+changed_keys(GlobalCommit *commit, bool interval_fires)
 {
 	ReaderQuery *query = commit->query;
 	SeMemtable *table = commit->slice->table;
@@ -172,18 +250,13 @@ firing_keys(GlobalCommit *commit, SeMemtable *base, bool interval_fires)
 	SeGroup    *group;
 	int64		position = 0;
 
-	if (table != NULL)
+	if (table != NULL && query->def->trigger_interval > 0)
 		while ((group = se_memtable_next(table, &position)) != NULL)
 		{
-			if (query->def->trigger_count > 0 && count_fires(query, base, table, group))
-				(void) se_memtable_add_key(firing, group);
-			if (query->def->trigger_interval > 0)
-			{
-				if (query->changed == NULL)
-					query->changed = se_memtable_create(query->layout, query->context, 64);
-				(void) se_memtable_add_key(query->changed, group);
-				query->has_changed = true;
-			}
+			if (query->changed == NULL)
+				query->changed = se_memtable_create(query->layout, query->context, 64);
+			(void) se_memtable_add_key(query->changed, group);
+			query->has_changed = true;
 		}
 	if (interval_fires && query->changed != NULL)
 	{
@@ -195,11 +268,11 @@ firing_keys(GlobalCommit *commit, SeMemtable *base, bool interval_fires)
 	return firing;
 }
 
+/* Emit the rows of "keys" with their totals in "totals", which may be the same table. */
 static void
-emit_keys(GlobalCommit *commit, SeMemtable *base, SeMemtable *firing, bool all, TimestampTz now)
+emit_keys(GlobalCommit *commit, SeMemtable *keys, SeMemtable *totals, TimestampTz now)
 {
 	ReaderQuery *query = commit->query;
-	SeMemtable *keys = all ? base : firing;
 	SeEmission *emission;
 	SeUserScope scope;
 	SeGroup    *group;
@@ -212,10 +285,10 @@ emit_keys(GlobalCommit *commit, SeMemtable *base, SeMemtable *firing, bool all, 
 	emission = se_emission_begin(query, now, commit->reader->cycle);
 	while ((group = se_memtable_next(keys, &position)) != NULL)
 	{
-		SeGroup    *total = all ? group : se_memtable_get(base, group);
+		SeGroup    *total = keys == totals ? group : se_memtable_get(totals, group);
 
 		if (total != NULL)
-			se_emission_replace(emission, base, total, DT_NOBEGIN, DT_NOEND, false);
+			se_emission_replace(emission, totals, total, DT_NOBEGIN, DT_NOEND, false);
 	}
 	se_emission_end(emission);
 	SE_FAILPOINT("emit.end");
@@ -323,7 +396,7 @@ se_global_commit(Reader *reader, ReaderQuery *query, TimestampTz watermark, Time
 		(query->last_fired == DT_NOBEGIN ||
 		 now >= query->last_fired + query->def->trigger_interval);
 	SeMemtable *base;
-	SeMemtable *firing;
+	SeMemtable *changed;
 
 	if (commit.slice == NULL)
 	{
@@ -334,11 +407,17 @@ se_global_commit(Reader *reader, ReaderQuery *query, TimestampTz watermark, Time
 	commit.log = se_state_log_open(true);
 	base = the_base(query, commit.slice);
 	begin_anew(&commit, base);
-	firing = firing_keys(&commit, base, interval_fires);
+	changed = changed_keys(&commit, interval_fires);
 	if (commit.slice->table != NULL)
 		se_memtable_flush(commit.slice->table, SE_CHUNK_SIZE, merge_run, base);
+	/* what the interval trigger shows is at least what the count trigger would */
+	if (!interval_fires && query->fired != NULL)
+		emit_keys(&commit, query->fired, query->fired, now);
 	/* after a restart it is not known what has changed */
-	emit_keys(&commit, base, firing, interval_fires && query->last_fired == DT_NOBEGIN, now);
+	else if (interval_fires)
+		emit_keys(&commit, query->last_fired == DT_NOBEGIN ? base : changed, base, now);
+	if (query->fired != NULL)
+		se_memtable_reset(query->fired);
 	if (interval_fires)
 	{
 		query->last_fired = now;
@@ -349,7 +428,7 @@ se_global_commit(Reader *reader, ReaderQuery *query, TimestampTz watermark, Time
 	if (commit.slice->table != NULL)
 		se_memtable_free(commit.slice->table);
 	commit.slice->table = NULL;
-	se_memtable_free(firing);
+	se_memtable_free(changed);
 	se_state_log_close(commit.log);
 	se_blame.query = NULL;
 	MemoryContextSwitchTo(old);

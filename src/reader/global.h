@@ -7,6 +7,13 @@
 
 #include "reader.h"
 
+/*
+ * Advance the aggregates of groups[i], which are in slice->table, with rows[i], in
+ * this order, and keep the totals of the keys whose count trigger fires on the way.
+ */
+extern void se_global_update(ReaderQuery *query, const SeBatch *batch, OpenSlice *slice,
+							 const int *rows, SeGroup **groups, int n);
+
 /* After rows were added: whether a count trigger wants a commit at once. */
 extern bool se_global_fires(ReaderQuery *query);
 

@@ -518,11 +518,32 @@ assign_slices(Reader *reader, ReaderQuery *query, const SeBatch *batch, const Se
 	return kept;
 }
 
-static void
-update_slice(ReaderQuery *query, const SeBatch *batch, OpenSlice *slice, const int *rows, int n)
+/* Advance the aggregates of groups[i], which are in slice->table, with rows[i]. */
+void
+se_update_groups(ReaderQuery *query, const SeBatch *batch, OpenSlice *slice, const int *rows,
+				 SeGroup **row_groups, int n)
 {
 	int			nhidden = se_hidden_aggregates(query->plan);
 
+	for (int agg = 0; agg < query->plan->naggs; agg++)
+	{
+		const int  *agg_rows;
+		SeGroup   **agg_groups;
+		int			m = se_eval_aggregate_rows(query->eval, agg, rows, row_groups, n, &agg_rows,
+											   &agg_groups);
+
+		if (m > 0)
+			se_memtable_update(slice->table, agg, se_eval_args(query->eval, agg), agg_rows, m,
+							   agg_groups);
+	}
+	for (int i = 0; i < nhidden; i++)
+		se_memtable_update(slice->table, query->plan->naggs + i,
+						   &batch->columns[query->plan->time_column - 1], rows, n, row_groups);
+}
+
+static void
+update_slice(ReaderQuery *query, const SeBatch *batch, OpenSlice *slice, const int *rows, int n)
+{
 	if (query->plan->window.kind == SE_WINDOW_SESSION)
 	{
 		if (slice->table == NULL)
@@ -536,20 +557,10 @@ update_slice(ReaderQuery *query, const SeBatch *batch, OpenSlice *slice, const i
 			query->next_close = Min(query->next_close, slice_next_close(query, slice));
 	}
 	se_memtable_lookup(slice->table, se_eval_keys(query->eval), rows, n, groups);
-	for (int agg = 0; agg < query->plan->naggs; agg++)
-	{
-		const int  *agg_rows;
-		SeGroup   **agg_groups;
-		int			m = se_eval_aggregate_rows(query->eval, agg, rows, groups, n, &agg_rows,
-											   &agg_groups);
-
-		if (m > 0)
-			se_memtable_update(slice->table, agg, se_eval_args(query->eval, agg), agg_rows, m,
-							   agg_groups);
-	}
-	for (int i = 0; i < nhidden; i++)
-		se_memtable_update(slice->table, query->plan->naggs + i,
-						   &batch->columns[query->plan->time_column - 1], rows, n, groups);
+	if (query->plan->window.kind == SE_WINDOW_GLOBAL && query->def->trigger_count > 0)
+		se_global_update(query, batch, slice, rows, groups, n);
+	else
+		se_update_groups(query, batch, slice, rows, groups, n);
 }
 
 /*

@@ -130,7 +130,9 @@ typedef struct ReaderQuery
 	TimestampTz changes_at;		/* and when; DT_NOBEGIN: never */
 	List	   *spare;			/* emptied memtables */
 	struct SeSliding *sliding;	/* merged slices of overlapping windows, or NULL */
-	/* global windows: keys changed since the interval trigger fired */
+	/* global windows: totals as of the records at which the count trigger fired */
+	SeMemtable *fired;
+	/* and keys changed since the interval trigger fired */
 	SeMemtable *changed;
 	bool		has_changed;
 	TimestampTz last_fired;		/* DT_NOBEGIN: not since the start */
@@ -276,6 +278,8 @@ extern bool se_key_fails(Reader *reader, ReaderQuery *query, const SeRecord *rec
 extern void se_late_record(Reader *reader, ReaderQuery *query, const SeRecord *record,
 						   TimestampTz t, TimestampTz watermark, const SeWindowBounds *windows,
 						   int nwindows);
+extern void se_update_groups(ReaderQuery *query, const SeBatch *batch, OpenSlice *slice,
+							 const int *rows, SeGroup **row_groups, int n);
 extern OpenSlice *se_slice_get(ReaderQuery *query, TimestampTz start, TimestampTz end);
 extern void se_query_next_close(ReaderQuery *query);
 

@@ -375,9 +375,9 @@ class Simulation:
         self.changed = {}
         self.verdict.watermark = max(self.verdict.watermark, watermark)
 
-    def correct(self, group, seq):
-        """The row of a closed window is written anew."""
-        row = row_of(self.query, group.rows)
+    def correct(self, group, seq, *row):
+        """The row of a closed window, or of a key whose trigger fires, is written anew."""
+        row = row[0] if row else row_of(self.query, group.rows)
         if row is not None:
             group.revision = group.revision + 1 if group.row is not None else 0
             group.emitted = seq
@@ -388,9 +388,11 @@ class Simulation:
         for group in self.changed.values():
             before = group.versions[-1][2] if group.versions else 0
             group.versions.append((seq, row_of(self.query, group.rows), len(group.rows)))
-            # a row that would stay the same is left alone
-            if every and len(group.rows) // every > before // every and group.versions[-1][1] != group.row:
-                self.correct(group, seq)
+            if every and len(group.rows) // every > before // every:
+                # as of the record with which it fired; a row that would stay the same is left alone
+                fired = row_of(self.query, group.rows[:len(group.rows) // every * every])
+                if fired != group.row:
+                    self.correct(group, seq, fired)
 
     def forget(self, watermark):
         """Running totals whose time to live is over: their rows in the result stay."""

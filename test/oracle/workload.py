@@ -365,7 +365,7 @@ class Run:
         records = {p: [r for r in rows if r.offset >= begins.get(p, 0)] for p, rows in self.inserted.items()}
         try:
             verdicts = [self.simulation(query, order).run(records, commits, self.events)
-                        for order in (ORDERS if query.kind == "session" and self.workload.partitions > 1 else ORDERS[:1])]
+                        for order in (ORDERS if query.kind in ("session", "global") and self.workload.partitions > 1 else ORDERS[:1])]
         except simulator.Disagreement as error:
             self.differences.append(f"{where}: {error}")
             return
@@ -520,7 +520,7 @@ class Run:
 def outcome(query, verdict):
     """What does not depend on when things were committed."""
     return (verdict.late, dict(verdict.counters),
-            {g: (simulator.row_of(query, s.rows), s.closed) for g, s in verdict.groups.items()})
+            {g: (simulator.row_of(query, s.rows), s.closed, query.kind == "global" and s.row) for g, s in verdict.groups.items()})
 
 
 def say(text):

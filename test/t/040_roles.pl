@@ -102,7 +102,8 @@ is(as_role('bob', 'SELECT (SELECT count(*) FROM stream_engine.streams), (SELECT 
 	(SELECT count(*) FROM stream_engine.dead_letters)'), '0|0|0|0|0|0|0', 'bob sees nothing of alice in the views');
 is(as_role('bob', 'SELECT count(*) FROM stream_engine.stat_workers WHERE message IS NOT NULL'), '0',
 	'nor messages of her workers');
-foreach my $table (qw(stream query reader reader_partition query_progress query_partition ledger
+foreach my $table (qw(stream query reader reader_partition query_progress query_partition
+  reader_history query_origin ledger
 	state_log late_event dead_letter))
 {
 	is_refused('bob', "SELECT * FROM stream_engine.$table", qr/permission denied/, "reading the engine's table $table");

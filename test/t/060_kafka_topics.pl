@@ -144,7 +144,7 @@ create('anew', $anew, '1 hour');
 $broker->produce($anew, 0, map { record('a', $_) } 1 .. 20);
 wait_for_all($node, 'anew_q');
 $node->safe_psql('postgres', "SELECT stream_engine.pause('anew')");
-wait_for($node, "SELECT count(*) = 6 FROM stream_engine.stat_workers WHERE kind = 'reader' AND pid IS NOT NULL");
+wait_for($node, "SELECT NOT EXISTS (SELECT FROM stream_engine.stat_workers w JOIN stream_engine.stat_partitions p USING (reader) WHERE p.stream = 'anew'::regclass AND w.pid IS NOT NULL)");
 $broker->delete_topic($anew);
 $broker->topic($anew, 1);
 $broker->produce($anew, 0, map { record('b', $_) } 101 .. 115);
