@@ -400,9 +400,10 @@ se_skip(PG_FUNCTION_ARGS)
 		   " seen_at) VALUES ($1, $2, $3, 'skipped', 'skipped by ' || $4,"
 		   " pg_catalog.clock_timestamp()) ON CONFLICT DO NOTHING", 4, types, values, NULL,
 		   SPI_OK_INSERT);
-	/* one that cannot even be fetched will never come to be skipped */
+	/* one that cannot even be fetched will never come to be skipped, or may come after all */
 	se_spi("UPDATE stream_engine.reader_partition p SET next_offset = $3 + 1,"
-		   " records = p.records + 1, skipped = p.skipped + 1, problem = NULL"
+		   " records = p.records + 1, skipped = p.skipped + 1, problem = NULL,"
+		   " last_offset = NULL, last_timestamp = NULL, last_checksum = NULL"
 		   " FROM stream_engine.reader r WHERE r.id = p.reader AND r.stream = $1"
 		   " AND p.partition = $2 AND p.next_offset = $3 AND p.problem IS NOT NULL", 4, types,
 		   values, NULL, SPI_OK_UPDATE);

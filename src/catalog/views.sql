@@ -19,6 +19,15 @@ CREATE FUNCTION stream_engine.watermark_delay(relation regclass) RETURNS interva
 		ELSE COALESCE(stream_engine.stream_option(relation, 'watermark_delay'), '5 seconds') END::interval;
 COMMENT ON FUNCTION stream_engine.watermark_delay(regclass) IS 'by how much a stream''s watermark stays behind the latest event time; none with processing time';
 
+/* The tables of a stream's staged rows have the columns that it had when it was created. */
+CREATE FUNCTION stream_engine.staging_fits(stream int, relation regclass) RETURNS boolean
+	LANGUAGE sql STABLE
+	RETURN (SELECT array_agg(a.atttypid ORDER BY a.attnum) FROM pg_catalog.pg_attribute a
+			WHERE a.attrelid = relation AND a.attnum > 0 AND NOT a.attisdropped)
+		= (SELECT array_agg(a.atttypid ORDER BY a.attnum) FROM pg_catalog.pg_attribute a
+			WHERE a.attrelid = pg_catalog.to_regclass('stream_engine.staging_' || stream || '_0') AND a.attnum > 0);
+COMMENT ON FUNCTION stream_engine.staging_fits(int, regclass) IS 'whether the staging tables of a stream still have its columns';
+
 CREATE VIEW stream_engine.streams WITH (security_barrier) AS
 	SELECT s.relation AS name,
 		pg_catalog.pg_get_userbyid(c.relowner) AS owner,
@@ -29,6 +38,7 @@ CREATE VIEW stream_engine.streams WITH (security_barrier) AS
 		CASE WHEN s.home <> stream_engine.home() THEN 'Call stream_engine.resume() with a start position.'
 			WHEN s.state = 'paused' THEN 'Call stream_engine.resume().'
 			WHEN s.state = 'error' THEN 'Mend the cause or call stream_engine.skip(), then stream_engine.resume().'
+			WHEN NOT stream_engine.staging_fits(s.id, s.relation) THEN 'Its columns have changed, so no rows are staged. Drop the stream and create it again if they are to be.'
 		END AS hint,
 		stream_engine.stream_option(s.relation, 'event_time') AS event_time,
 		stream_engine.watermark_delay(s.relation) AS watermark_delay,

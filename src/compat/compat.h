@@ -21,6 +21,12 @@
 #include "varatt.h"
 #endif
 
+/* 18: what was in commands/explain.h is in three files */
+#if PG_VERSION_NUM >= 180000
+#include "commands/explain_format.h"
+#include "commands/explain_state.h"
+#endif
+
 /* 17: intervals may be infinite */
 #if PG_VERSION_NUM >= 170000
 #define SE_INTERVAL_NOT_FINITE(i)	INTERVAL_NOT_FINITE(i)
@@ -190,6 +196,17 @@
 #define se_collation_is_c(collation)	(pg_newlocale_from_collation(collation)->collate_is_c)
 #else
 #define se_collation_is_c(collation)	lc_collate_is_c(collation)
+#endif
+
+/* 17 and 18: what else the result relation is to be good for */
+#if PG_VERSION_NUM >= 180000
+#define se_check_valid_result_rel(relation, operation) \
+	CheckValidResultRel(relation, operation, ONCONFLICT_NONE, NIL)
+#elif PG_VERSION_NUM >= 170000
+#define se_check_valid_result_rel(relation, operation) \
+	CheckValidResultRel(relation, operation, NIL)
+#else
+#define se_check_valid_result_rel(relation, operation) CheckValidResultRel(relation, operation)
 #endif
 
 #endif							/* SE_COMPAT_H */

@@ -347,6 +347,25 @@ another_log(SeSourceBatch *batch, const ReaderPartition *partition)
 			 partition->next_offset);
 }
 
+/* A partition stops in front of what cannot be had, whatever comes after it. */
+static void
+leave_out_behind_faults(SeSourceBatch *batch)
+{
+	for (int i = 0; i < batch->nevents; i++)
+	{
+		const SeSourceEvent *event = &batch->events[i];
+		int			n = 0;
+
+		if (event->kind != SE_EVENT_DATA && event->kind != SE_EVENT_OFFSET_LOST)
+			continue;
+		for (int j = 0; j < batch->nrecords; j++)
+			if (batch->records[j].partition != event->partition ||
+				batch->records[j].offset < event->offset)
+				batch->records[n++] = batch->records[j];
+		batch->nrecords = n;
+	}
+}
+
 /*
  * Leave out of the batch what its doubts are about: all that it holds of the
  * partitions concerned may be of the other log, and comes again.
@@ -361,6 +380,7 @@ take_doubts(Reader *reader, SeSourceBatch *batch)
 			doubt(reader, batch->events[i].partition);
 	if (reader->assign_wanted)
 		batch->nrecords = 0;
+	leave_out_behind_faults(batch);
 	for (int i = 0; i < batch->nevents; i++)
 	{
 		const SeSourceEvent *event = &batch->events[i];
@@ -669,6 +689,7 @@ se_partition_problem(Reader *reader, int32 number, const char *problem)
 	Datum		values[3];
 
 	reader->partitions[number].lost = true;
+	reader->assign_wanted = true;
 	if (!se_worker_begin())
 		return;
 	PushActiveSnapshot(GetTransactionSnapshot());

@@ -783,7 +783,9 @@ one_life(void)
 		se_blame.query = NULL;
 		se_blame.records = NULL;
 		se_loading_query = NULL;
-		set_query_error(query, error, partition, offset);
+		/* of a definition that is not in force any more nothing follows: the owner, say */
+		if (!se_relations_changed)
+			set_query_error(query, error, partition, offset);
 		outcome = OUTCOME_RELOAD;
 	}
 	PG_END_TRY();

@@ -148,7 +148,7 @@ open_fast(SeResultSink *sink)
 	rte->rellockmode = RowExclusiveLock;
 	sink->target = makeNode(ResultRelInfo);
 	InitResultRelInfo(sink->target, sink->relation, 0, NULL, 0);
-	CheckValidResultRel(sink->target, CMD_INSERT);
+	se_check_valid_result_rel(sink->target, CMD_INSERT);
 	ExecOpenIndices(sink->target, false);
 	sink->estate->es_output_cid = GetCurrentCommandId(true);
 	sink->bulk = GetBulkInsertState();

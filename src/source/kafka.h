@@ -9,6 +9,7 @@
 
 #include <librdkafka/rdkafka.h>
 
+#include "compat/compat.h"
 #include "source.h"
 
 /* One assigned partition. */
@@ -92,8 +93,8 @@ extern bool se_kafka_event(const KafkaSource *source, rd_kafka_resp_err_t error,
 						   SeSourceEvent *event);
 
 /* Raise the error that a failed question to the broker deserves. */
-extern void se_kafka_raise(KafkaSource *source, rd_kafka_resp_err_t error, const char *doing)
-			pg_attribute_noreturn();
+se_noreturn extern void se_kafka_raise(KafkaSource *source, rd_kafka_resp_err_t error,
+									   const char *doing);
 
 /* The hint for a refused login, in a buffer of at least 200 bytes. */
 extern void se_kafka_login_hint(const KafkaSource *source, char *hint, size_t size);

@@ -9,6 +9,7 @@
 
 #include "nodes/pg_list.h"
 
+#include "compat/compat.h"
 #include "source.h"
 
 /* Where an option is allowed: a set of these. */
@@ -30,8 +31,8 @@ extern const char *se_option_place_name(int place);
 extern const char *se_closest_name(const char *name, const char *const *names, int nnames);
 
 /* Raise "invalid option", with detail (may be NULL) and a hint on the nearest name. */
-extern void se_invalid_option(const char *name, int place, const char *detail,
-							  const char *nearest) pg_attribute_noreturn();
+se_noreturn extern void se_invalid_option(const char *name, int place, const char *detail,
+							  const char *nearest);
 
 /*
  * The integer that "value" spells, between low and high; raises an error that

@@ -11,6 +11,7 @@
 #include "nodes/execnodes.h"
 #include "nodes/pathnodes.h"
 
+#include "compat/compat.h"
 #include "decoder.h"
 #include "source.h"
 

@@ -293,7 +293,7 @@ scan_slices(SeStateLog *log, int32 query, InfoReader reader, void *arg)
 		start = DatumGetTimestampTz(slot->tts_values[COL_SLICE_START - 1]);
 		end = DatumGetTimestampTz(slot->tts_values[COL_SLICE_END - 1]);
 		chunk_seq = DatumGetInt64(slot->tts_values[COL_SEQ - 1]);
-		ngroups = Abs(DatumGetInt32(slot->tts_values[COL_NGROUPS - 1]));
+		ngroups = abs(DatumGetInt32(slot->tts_values[COL_NGROUPS - 1]));
 		if (slice.nruns > 0 && (start != slice.start || end != slice.end))
 		{
 			reader(arg, &slice);
