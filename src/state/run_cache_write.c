@@ -413,7 +413,7 @@ void
 se_run_cache_append(int32 query, TimestampTz start, TimestampTz end, const SeCacheChunk *chunk)
 {
 	StagedSlice *staged = stage(query, start, end);
-	int32		ngroups = Abs(chunk->ngroups);
+	int32		ngroups = abs(chunk->ngroups);
 
 	if (staged == NULL)
 		return;
