@@ -902,6 +902,7 @@ process_sessions(Reader *reader, SeBatch *batch, const SeRecord *records, int nr
 	for (int i = 0; i < reader->nqueries; i++)
 	{
 		ReaderQuery *query = &reader->queries[i];
+		TimestampTz complete_from = query->complete_from;
 		int			stop;
 
 		if (query->plan->window.kind != SE_WINDOW_SESSION || *ngood == 0)
@@ -913,6 +914,9 @@ process_sessions(Reader *reader, SeBatch *batch, const SeRecord *records, int nr
 			nrecords = stop;
 			unjudge(reader, mark);
 			*ngood = judge(reader, batch, records, nrecords);
+			/* the first record of a partition has no say in a commit before it */
+			query->complete_from = complete_from;
+			set_complete_from(reader, query);
 			/* its partition is not idle: the commit must get as far as the record's watermark */
 			reader->partitions[records[stop].partition].caught_up = false;
 		}
