@@ -306,7 +306,8 @@ se_stream_lookup(Oid relid, AttrNumber *event_time)
 	" q.trigger_count, (extract(epoch FROM q.trigger_interval) * 1000000)::bigint," \
 	" (extract(epoch FROM q.state_ttl) * 1000000)::bigint," \
 	" (extract(epoch FROM q.emit_interval) * 1000000)::bigint," \
-	" (extract(epoch FROM q.correction_horizon) * 1000000)::bigint, p.changes_seq, p.changes_at" \
+	" (extract(epoch FROM q.correction_horizon) * 1000000)::bigint, p.changes_seq, p.changes_at," \
+	" q.late_purged, q.kept_from" \
 	" FROM stream_engine.query q LEFT JOIN stream_engine.query_progress p ON p.query = q.id "
 
 static SeQueryDef *
@@ -354,6 +355,8 @@ query_of_row(HeapTuple tuple)
 	query->changes_seq = column_int(tuple, 22);
 	value = column_datum(tuple, 23, &isnull);
 	query->changes_at = isnull ? DT_NOBEGIN : DatumGetTimestampTz(value);
+	query->late_purged = column_bool(tuple, 24);
+	query->kept_from = DatumGetTimestampTz(column_datum(tuple, 25, &isnull));
 	return query;
 }
 

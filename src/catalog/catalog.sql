@@ -66,6 +66,44 @@ CREATE FUNCTION stream_engine.resume(name regclass, start text DEFAULT NULL) RET
 COMMENT ON FUNCTION stream_engine.resume(regclass, text)
 	IS 'go on after pause, an error, or a restore; start is needed for a restored stream and for partitions whose offsets were lost';
 
+CREATE FUNCTION stream_engine.alter_stream(
+	name regclass,
+	watermark_delay interval DEFAULT NULL,
+	idle_timeout interval DEFAULT NULL,
+	idle_close interval DEFAULT NULL,
+	max_future interval DEFAULT NULL,
+	on_error text DEFAULT NULL,
+	on_error_limit integer DEFAULT NULL,
+	staging_retention interval DEFAULT NULL,
+	options jsonb DEFAULT NULL)
+	RETURNS void
+	LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'se_alter_stream';
+COMMENT ON FUNCTION stream_engine.alter_stream(regclass, interval, interval, interval, interval, text, integer, interval, jsonb)
+	IS 'change settings of a stream for the records that come from now on; what is NULL stays; null in options goes back to the default';
+
+CREATE FUNCTION stream_engine.alter_query(
+	name regclass,
+	emit_interval interval DEFAULT NULL,
+	late text DEFAULT NULL,
+	trigger_interval interval DEFAULT NULL,
+	allowed_lateness interval DEFAULT NULL,
+	correction_horizon interval DEFAULT NULL,
+	paused boolean DEFAULT NULL)
+	RETURNS void
+	LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'se_alter_query';
+COMMENT ON FUNCTION stream_engine.alter_query(regclass, interval, text, interval, interval, interval, boolean)
+	IS 'change settings of a query from its next commit on; what is NULL stays; a longer allowed_lateness or correction_horizon is for windows whose state is still there';
+
+CREATE FUNCTION stream_engine.purge_late(query regclass, before timestamptz) RETURNS bigint
+	LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'se_purge_late';
+COMMENT ON FUNCTION stream_engine.purge_late(regclass, timestamptz)
+	IS 'delete a query''s late records that were seen before a time; it cannot be verified any more; returns how many';
+
+CREATE FUNCTION stream_engine.purge_dead_letters(stream regclass, before timestamptz) RETURNS bigint
+	LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'se_purge_dead_letters';
+COMMENT ON FUNCTION stream_engine.purge_dead_letters(regclass, timestamptz)
+	IS 'delete a stream''s dead letters that were seen before a time, all but those that a reader has yet to come to; returns how many';
+
 CREATE FUNCTION stream_engine.skip(stream regclass, partition integer, "offset" bigint) RETURNS void
 	LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'se_skip';
 COMMENT ON FUNCTION stream_engine.skip(regclass, integer, bigint)

@@ -62,6 +62,33 @@ extern TimestampTz se_stream_complete_from(const SeStream *stream);
 extern int32 se_reader_create(int32 stream, bool head, const char *start,
 							  const SePosition *positions, const bool *complete, int npositions);
 
+/* ---- settings of queries (query_ddl.c) ---- */
+
+/* Raises unless an argument is an interval of a fixed length, and not negative; or NULL. */
+extern void se_check_interval(FunctionCallInfo fcinfo, int arg, const char *name);
+
+/* Raises unless it is what argument "late" may be. */
+extern void se_check_late(const char *value);
+
+/* ---- streams and queries by their relations (life.c) ---- */
+
+/*
+ * The stream, or the query by its result table or batch view; raises errors
+ * unless there is one, and the current user may act as its owner.
+ */
+extern SeStream *se_find_stream(Oid relid);
+extern SeQueryDef *se_find_query(Oid relid);
+
+/*
+ * Whatever the reader of a query, or those of a stream, are doing gets no commit, and
+ * they read their definitions again when this transaction has committed.
+ */
+extern void se_fence_query(int32 query);
+extern void se_fence_stream(int32 stream);
+
+/* Stop a query, or have it go on without its error.  It has been fenced. */
+extern void se_query_set_paused(int32 query, bool paused);
+
 /* ---- which query is fed by which reader (readers.c) ---- */
 
 /*

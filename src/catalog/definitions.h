@@ -50,6 +50,8 @@ typedef struct SeQueryDef
 	char	   *late;
 	int64		allowed_lateness;	/* microseconds */
 	int64		correction_horizon; /* microseconds, 0: none */
+	bool		late_purged;	/* not all late records are stored */
+	TimestampTz kept_from;		/* of windows that end until then there is no state */
 	bool		emit_partial;
 	int64		trigger_count;	/* 0: none */
 	int64		trigger_interval;	/* microseconds, 0: none */

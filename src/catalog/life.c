@@ -77,8 +77,8 @@ find_target(Oid relid)
 	return target;
 }
 
-static SeStream *
-find_stream(Oid relid)
+SeStream *
+se_find_stream(Oid relid)
 {
 	Target		target = find_target(relid);
 
@@ -89,8 +89,8 @@ find_stream(Oid relid)
 	return target.stream;
 }
 
-static SeQueryDef *
-find_query(Oid relid)
+SeQueryDef *
+se_find_query(Oid relid)
 {
 	Target		target = find_target(relid);
 
@@ -114,16 +114,45 @@ change(const char *sql, int32 id, int expected)
 	se_catalog_end(&scope);
 }
 
+void
+se_fence_query(int32 query)
+{
+	change("UPDATE stream_engine.reader SET generation = generation + 1 WHERE id = $1",
+		   se_query_lock_reader(query), SPI_OK_UPDATE);
+	se_wake_at_commit();
+}
+
+void
+se_fence_stream(int32 stream)
+{
+	change("UPDATE stream_engine.reader SET generation = generation + 1 WHERE stream = $1",
+		   stream, SPI_OK_UPDATE);
+	se_wake_at_commit();
+}
+
 static void
 fence(const Target *target)
 {
 	if (target->query)
-		change("UPDATE stream_engine.reader SET generation = generation + 1 WHERE id = $1",
-			   se_query_lock_reader(target->query->id), SPI_OK_UPDATE);
+		se_fence_query(target->query->id);
 	else
-		change("UPDATE stream_engine.reader SET generation = generation + 1 WHERE stream = $1",
-			   target->stream->id, SPI_OK_UPDATE);
-	se_wake_at_commit();
+		se_fence_stream(target->stream->id);
+}
+
+void
+se_query_set_paused(int32 query, bool paused)
+{
+	if (paused)
+	{
+		change("UPDATE stream_engine.query SET state = 'paused' WHERE id = $1 AND state = 'running'",
+			   query, SPI_OK_UPDATE);
+		/* the others go on without it */
+		se_query_split(query);
+	}
+	else
+		change("UPDATE stream_engine.query SET state = 'running', error = NULL,"
+			   " error_sqlstate = NULL, error_hint = NULL, error_partition = NULL,"
+			   " error_offset = NULL, error_at = NULL WHERE id = $1", query, SPI_OK_UPDATE);
 }
 
 Datum
@@ -135,12 +164,7 @@ se_pause(PG_FUNCTION_ARGS)
 	target = find_target(PG_GETARG_OID(0));
 	fence(&target);
 	if (target.query)
-	{
-		change("UPDATE stream_engine.query SET state = 'paused' WHERE id = $1 AND state = 'running'",
-			   target.query->id, SPI_OK_UPDATE);
-		/* the others go on without it */
-		se_query_split(target.query->id);
-	}
+		se_query_set_paused(target.query->id, true);
 	else
 		change("UPDATE stream_engine.stream SET state = 'paused' WHERE id = $1 AND state = 'running'",
 			   target.stream->id, SPI_OK_UPDATE);
@@ -224,6 +248,8 @@ settle(SeStream *stream, const char *start)
 	change("DELETE FROM stream_engine.query_origin o USING stream_engine.query q"
 		   " WHERE q.stream = $1 AND o.query = q.id", stream->id, SPI_OK_DELETE);
 	change("DELETE FROM stream_engine.reader WHERE stream = $1", stream->id, SPI_OK_DELETE);
+	change("UPDATE stream_engine.query SET kept_from = '-infinity' WHERE stream = $1", stream->id,
+		   SPI_OK_UPDATE);
 	if (stream->options.staging_retention > 0)
 		(void) se_reader_create(stream->id, true, start, positions, complete, npositions);
 
@@ -325,10 +351,7 @@ se_resume(PG_FUNCTION_ARGS)
 					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 					 errmsg("a query resumes at its own position"),
 					 errhint("Leave out \"start\".")));
-		change("UPDATE stream_engine.query SET state = 'running', error = NULL,"
-			   " error_sqlstate = NULL, error_hint = NULL, error_partition = NULL,"
-			   " error_offset = NULL, error_at = NULL WHERE id = $1", target.query->id,
-			   SPI_OK_UPDATE);
+		se_query_set_paused(target.query->id, false);
 	}
 	else
 	{
@@ -370,7 +393,7 @@ se_skip(PG_FUNCTION_ARGS)
 	se_require_argument(fcinfo, 0, "stream");
 	se_require_argument(fcinfo, 1, "partition");
 	se_require_argument(fcinfo, 2, "offset");
-	stream = find_stream(PG_GETARG_OID(0));
+	stream = se_find_stream(PG_GETARG_OID(0));
 	target.stream = stream;
 	values[0] = Int32GetDatum(stream->id);
 	values[1] = Int32GetDatum(partition);
@@ -426,7 +449,7 @@ se_advance_watermark(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 				 errmsg("arguments \"stream\" and \"to\" must not be null")));
-	stream = find_stream(PG_GETARG_OID(0));
+	stream = se_find_stream(PG_GETARG_OID(0));
 	to = PG_GETARG_TIMESTAMPTZ(1);
 	if (TIMESTAMP_NOT_FINITE(to))
 		ereport(ERROR,
@@ -485,7 +508,7 @@ se_drop_query(PG_FUNCTION_ARGS)
 {
 	se_require_argument(fcinfo, 0, "name");
 	se_require_argument(fcinfo, 1, "keep_results");
-	drop_query(find_query(PG_GETARG_OID(0)), PG_GETARG_BOOL(1));
+	drop_query(se_find_query(PG_GETARG_OID(0)), PG_GETARG_BOOL(1));
 	PG_RETURN_VOID();
 }
 
@@ -500,7 +523,7 @@ se_drop_stream(PG_FUNCTION_ARGS)
 
 	se_require_argument(fcinfo, 0, "name");
 	se_require_argument(fcinfo, 1, "cascade");
-	stream = find_stream(PG_GETARG_OID(0));
+	stream = se_find_stream(PG_GETARG_OID(0));
 	value = Int32GetDatum(stream->id);
 
 	/* before any row: readers hold it while they wait for their rows */

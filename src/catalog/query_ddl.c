@@ -60,9 +60,8 @@ refuse(bool given, const char *argument, const char *value)
 						value ? " with value " : "", value ? value : "")));
 }
 
-/* The interval must be one of a fixed length, and not negative. */
-static void
-check_interval(FunctionCallInfo fcinfo, int arg, const char *name)
+void
+se_check_interval(FunctionCallInfo fcinfo, int arg, const char *name)
 {
 	Interval   *value;
 
@@ -74,6 +73,16 @@ check_interval(FunctionCallInfo fcinfo, int arg, const char *name)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("argument \"%s\" must not be negative and not have months", name)));
+}
+
+void
+se_check_late(const char *value)
+{
+	if (strcmp(value, "store") != 0 && strcmp(value, "drop") != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("invalid value for argument \"late\": \"%s\"", value),
+				 errhint("It must be 'store' or 'drop'.")));
 }
 
 /* What is not offered is refused here, before anything is changed. */
@@ -101,15 +110,11 @@ check_arguments(FunctionCallInfo fcinfo)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("argument \"correction_horizon\" is for emit => 'final'")));
-	value = PG_ARGISNULL(ARG_LATE) ? "store" : text_to_cstring(PG_GETARG_TEXT_PP(ARG_LATE));
-	if (strcmp(value, "store") != 0 && strcmp(value, "drop") != 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("invalid value for argument \"late\": \"%s\"", value),
-				 errhint("It must be 'store' or 'drop'.")));
-	check_interval(fcinfo, ARG_EMIT_INTERVAL, "emit_interval");
-	check_interval(fcinfo, ARG_ALLOWED_LATENESS, "allowed_lateness");
-	check_interval(fcinfo, ARG_CORRECTION_HORIZON, "correction_horizon");
+	if (!PG_ARGISNULL(ARG_LATE))
+		se_check_late(text_to_cstring(PG_GETARG_TEXT_PP(ARG_LATE)));
+	se_check_interval(fcinfo, ARG_EMIT_INTERVAL, "emit_interval");
+	se_check_interval(fcinfo, ARG_ALLOWED_LATENESS, "allowed_lateness");
+	se_check_interval(fcinfo, ARG_CORRECTION_HORIZON, "correction_horizon");
 	refuse(!PG_ARGISNULL(ARG_INTO), "into_table", NULL);
 	refuse(!PG_ARGISNULL(ARG_RETENTION), "retention", NULL);
 }

@@ -41,6 +41,8 @@ CREATE TABLE stream_engine.query (
 	allowed_lateness interval NOT NULL DEFAULT '0',
 	correction_horizon interval,
 	late text NOT NULL DEFAULT 'store' CHECK (late IN ('store', 'drop')),
+	late_purged boolean NOT NULL DEFAULT false,
+	kept_from timestamptz NOT NULL DEFAULT '-infinity',
 	emit_partial boolean NOT NULL DEFAULT false,
 	trigger_count bigint CHECK (trigger_count > 0),
 	trigger_interval interval,
@@ -59,6 +61,8 @@ CREATE TABLE stream_engine.query (
 );
 CREATE INDEX query_stream_idx ON stream_engine.query (stream);
 COMMENT ON TABLE stream_engine.query IS 'continuous queries; the query itself is the batch view';
+COMMENT ON COLUMN stream_engine.query.late_purged IS 'late records without a row in late_event: purged, or dropped before they were stored';
+COMMENT ON COLUMN stream_engine.query.kept_from IS 'windows that end until then take no records, however late they may be: their state was dropped before';
 
 CREATE TABLE stream_engine.late_event (
 	query integer NOT NULL REFERENCES stream_engine.query ON DELETE CASCADE,
@@ -103,6 +107,7 @@ CREATE TABLE stream_engine.dead_letter (
 	message text,
 	column_name text,
 	seen_at timestamptz NOT NULL,
+	purged boolean NOT NULL DEFAULT false,
 	PRIMARY KEY (stream, partition, "offset")
 );
 COMMENT ON TABLE stream_engine.dead_letter IS 'records that could not be used, with their bytes; the verdict on a record is final';

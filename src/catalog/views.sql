@@ -201,7 +201,7 @@ CREATE VIEW stream_engine.dead_letters WITH (security_barrier) AS
 	FROM stream_engine.dead_letter d
 	JOIN stream_engine.stream s ON s.id = d.stream
 	JOIN pg_catalog.pg_class c ON c.oid = s.relation
-	WHERE pg_catalog.pg_has_role(c.relowner, 'USAGE');
+	WHERE NOT d.purged AND pg_catalog.pg_has_role(c.relowner, 'USAGE');
 COMMENT ON VIEW stream_engine.dead_letters IS 'records that could not be used, with their bytes and the reason; owners see their own';
 GRANT SELECT ON stream_engine.dead_letters TO PUBLIC;
 

@@ -221,7 +221,7 @@ se_time_before(TimestampTz t, int64 delay)
 static inline bool
 se_query_refuses(const ReaderQuery *query, TimestampTz end, TimestampTz watermark)
 {
-	return se_time_after(end, query->lateness) <= watermark;
+	return se_time_after(end, query->lateness) <= watermark || end <= query->def->kept_from;
 }
 
 /* How long slices are kept after their last window has closed, microseconds. */

@@ -138,7 +138,9 @@ se_retry_late(PG_FUNCTION_ARGS)
 					   " WHERE l.query = $1 AND l.partition = c.part AND l.\"offset\" = c.pos"
 					   " AND NOT l.partly AND NOT l.retry AND p.query = $1"
 					   " AND pg_catalog.upper(l.windows[pg_catalog.cardinality(l.windows)])"
-					   "  + $4 * '1 microsecond'::interval > p.closed_through",
+					   "  + $4 * '1 microsecond'::interval > p.closed_through"
+					   " AND pg_catalog.upper(l.windows[pg_catalog.cardinality(l.windows)])"
+					   "  > (SELECT q.kept_from FROM stream_engine.query q WHERE q.id = $1)",
 					   4, types, values, NULL, SPI_OK_UPDATE);
 	if (n > 0)
 		se_spi("UPDATE stream_engine.reader r SET generation = r.generation + 1"

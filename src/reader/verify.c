@@ -192,10 +192,16 @@ find_input(VerifyInput *input, Oid relid)
 
 	(void) select_in_snapshot("SELECT COALESCE(sum(late_assignments), 0)::bigint FROM stream_engine.query_partition WHERE query = $1",
 							  Int32GetDatum(id), INT4OID);
-	if (strcmp(input->query->late, "drop") == 0)
+	if (strcmp(input->query->late, "drop") == 0 || input->query->late_purged)
 		input->dropped = int_value(0, 1);
 	se_catalog_end(&scope);
 
+	if (input->dropped > 0 && input->query->late_purged)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("late records of query %s have been dropped or purged, so it cannot be verified",
+						input->query->name),
+				 errdetail("Their positions are not kept.")));
 	if (input->dropped > 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
