@@ -1,6 +1,7 @@
 # features.py
 #	What a workload may have besides: HAVING, time zones of rows, Kafka's time,
-#	idle_close, advance_watermark, growing topics, records that come good, retries.
+#	processing time, idle_close, advance_watermark, growing topics, records that come good,
+#	retries.
 #
 # NOTES
 #	All of it is drawn from a generator of its own, after the workload has been made:
@@ -8,7 +9,7 @@
 #
 import calendars
 from calendars import SECOND
-from simulator import GOOD, HELD, NEVER
+from simulator import FUTURE, GOOD, HELD, NEVER
 
 # SQL, and the same as (aggregate, argument, predicate).
 HAVINGS = (
@@ -32,6 +33,9 @@ def prepare(workload, rng):
     workload.unknown_zones = workload.row_zones and rng.random() < 0.3
     workload.idle_close = None
     workload.growing = False
+    workload.clock = workload.kind == "processing"
+    if workload.clock:
+        workload.kafka_time, workload.delay, workload.idle_timeout = False, 0, 30 * SECOND
     if workload.kind == "watermarks":
         workload.idle_timeout = rng.choice((20, 100, 30000)) * 1000
         if workload.idle_timeout < SECOND and rng.random() < 0.6:
@@ -49,6 +53,11 @@ def widen_queries(workload, rng, starts):
             query.sql += f" HAVING {query.having_sql}"
         if workload.kafka_time:
             query.sql = query.sql.replace("(ts, ", "(_timestamp, ")
+        if workload.clock:
+            query.sql = query.sql.replace("(ts, ", "(_processing_time, ")
+            if starts and rng.random() < 0.3:
+                query.emit_partial = True
+                query.options["emit_partial"] = "true"
         if workload.kind == "triggers":
             widen_triggers(query, rng)
         if workload.kind == "replays" and rng.random() < 0.8:
@@ -59,7 +68,7 @@ def widen_queries(workload, rng, starts):
             query.options["allowed_lateness"] = f"{query.lateness} microseconds"
         if workload.row_zones and rng.random() < 0.8 and not (query.kind == "hop" and query.windows.rest):
             widen_zones(query)
-        if starts and workload.partitions > 1 and workload.kind not in ("replays", "global", "triggers") and rng.random() < 0.25:
+        if starts and workload.partitions > 1 and workload.kind not in ("replays", "global", "triggers", "processing") and rng.random() < 0.25:
             query.start = rng.choice((0.0, 0.3, 0.7, 1.0))
 
 
@@ -89,6 +98,23 @@ def zone_of_row(workload, rng):
     if workload.unknown_zones and rng.random() < 0.02:
         return "Nowhere/Nothing"
     return rng.choice((None,) + ROW_ZONES)
+
+
+def share_reader(workload):
+    """Of queries that are created together all have one reader, but for a second one of sessions."""
+    sessions = [q for q in workload.queries if q.kind == "session"]
+    workload.queries = [q for q in workload.queries if q not in sessions[1:]]
+
+
+def make_timeless(workload):
+    """No record is bad, or in the future, by its time."""
+    for partition, records in workload.records.items():
+        payloads = workload.payloads[partition]
+        for record in records:
+            if record.kind == FUTURE:
+                record.kind = GOOD
+            if payloads[record.offset] in BY_TIME:
+                payloads[record.offset] = b"{"
 
 
 def add_member(payload, member):
@@ -130,7 +156,10 @@ def widen_steps(workload, rng):
     if workload.growing:
         steps = delay_partitions(workload, rng, steps)
     inserts = [i for i, s in enumerate(steps) if s[0] == "insert" and i >= first_after_creation(steps)]
-    if inserts and len(workload.queries) > 1 and rng.random() < 0.3:
+    if workload.clock:
+        first = first_after_creation(steps)
+        steps[first - len(workload.queries):first] = [("create_all",)]
+    elif inserts and len(workload.queries) > 1 and rng.random() < 0.3:
         place, query = rng.choice(inserts), rng.randrange(len(workload.queries))
         steps[place:place + 1] = [("pause_query", query), steps[place], ("resume_query", query)]
     if workload.kind == "watermarks":

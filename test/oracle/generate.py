@@ -16,7 +16,7 @@ from calendars import DAY, HOUR, MINUTE, SECOND
 from simulator import BAD, FUTURE, GOOD, TOMBSTONE, Record
 
 KINDS = ("tumble", "hop", "cumulate", "session", "global", "lateness", "changes",
-         "triggers", "watermarks", "replays", "zones", "session_late", "session_changes")
+         "triggers", "watermarks", "replays", "zones", "session_late", "session_changes", "processing")
 
 # What a workload may contain besides, if it is asked for.
 EXTRAS = ("longkeys", "starts")
@@ -26,7 +26,7 @@ WINDOWS = {"tumble": ("tumble",), "hop": ("hop",), "cumulate": ("cumulate",), "s
            "global": ("global",), "lateness": ("tumble", "hop", "cumulate"), "changes": ("tumble", "hop", "cumulate"),
            "triggers": ("global",), "watermarks": ("tumble", "hop", "cumulate", "session"),
            "replays": ("tumble", "hop", "cumulate"), "zones": ("tumble", "hop", "cumulate"), "session_late": ("session",),
-           "session_changes": ("session",)}
+           "session_changes": ("session",), "processing": ("tumble", "hop", "cumulate", "session")}
 
 # (size, every or step or None, time zones may be used)
 SIZES = {
@@ -41,6 +41,13 @@ SIZES = {
     "session": [("1 millisecond", None), ("1 second", None), ("5 seconds", None), ("1 minute", None), ("30 minutes", None),
                 ("1 day", None)],
     "global": [(None, None)],
+}
+# Of windows over the clock: some end while the workload runs.
+CLOCK_SIZES = {
+    "tumble": [("20 milliseconds", None), ("300 milliseconds", None), ("1 second", None), ("1 hour", None)],
+    "hop": [("300 milliseconds", "100 milliseconds"), ("2 seconds", "250 milliseconds"), ("1 second", "1 second")],
+    "cumulate": [("300 milliseconds", "100 milliseconds"), ("2 seconds", "500 milliseconds")],
+    "session": [("20 milliseconds", None), ("200 milliseconds", None), ("1 second", None)],
 }
 ZONES = ("Europe/Berlin", "America/New_York", "Australia/Lord_Howe", "Asia/Kolkata", "America/Sao_Paulo")
 
@@ -115,9 +122,10 @@ class Workload:
     """
     partitions, delay, idle_timeout (microseconds), on_error, time_format, queries,
     records (by partition), payloads (by partition and offset), stamps (Kafka's times,
-    by partition and offset), kafka_time (they are the event time), idle_close, growing
+    by partition and offset), kafka_time (they are the event time), clock (processing time:
+    records have no time before they are read), idle_close, growing
     (partitions are added), row_zones, unknown_zones, steps: a list of tuples that begin with
-    create N | insert rows | wait | terminate | kill | idle | check | pause | resume |
+    create N | create_all | insert rows | wait | terminate | kill | idle | check | pause | resume |
     pause_query N | resume_query N | advance TIME | idle_closed | retry_late N MODULUS | mend | settle
     """
 
@@ -129,8 +137,8 @@ def literal(micros):
 def make_query(rng, kind, name, base, scale, starts):
     query = Query(name)
     query.kind = rng.choice(WINDOWS[kind])
-    choices = SIZES[query.kind]
-    if query.kind not in ("global",):
+    choices = (CLOCK_SIZES if kind == "processing" else SIZES)[query.kind]
+    if query.kind != "global" and kind != "processing":
         near = [c for c in choices if scale / 40 <= approximate(c[0]) <= scale * 2]
         choices = near or choices
     size, every = rng.choice(choices)
@@ -143,7 +151,7 @@ def make_query(rng, kind, name, base, scale, starts):
             if rng.random() < 0.7 or calendars.interval(size)[0]:
                 query.origin -= query.origin % DAY
             arguments += f", origin => '{literal(query.origin)}'"
-        if rng.random() < 0.3 and not (query.kind == "hop" and every in ("3 seconds", "7 minutes") or size == "25 minutes"):
+        if rng.random() < 0.3 and kind != "processing" and not (query.kind == "hop" and every in ("3 seconds", "7 minutes") or size == "25 minutes"):
             query.zone = rng.choice(ZONES)
             arguments += f", time_zone => '{query.zone}'"
         query.windows = calendars.Windows(query.kind, size, every, query.origin, query.zone)
@@ -337,9 +345,11 @@ def make(seed, kind, kills=False, extras=()):
     workload.delay = rng.choice((0, 0, 1, SECOND, 10 * SECOND, 5 * MINUTE, scale // 20, scale // 4))
     workload.idle_timeout = rng.choice((20, 100, 500, 30000, 30000)) * 1000
     starts = "starts" in extras
-    workload.queries = [make_query(rng, kind, f"q{i}", base, scale, starts and workload.partitions == 1 and kind != "replays")
+    workload.queries = [make_query(rng, kind, f"q{i}", base, scale, starts and workload.partitions == 1 and kind not in ("replays", "processing"))
                         for i in range(rng.choice((1, 1, 2, 3)))]
     features.prepare(workload, more)
+    if workload.clock:
+        features.share_reader(workload)
     features.widen_queries(workload, more, starts)
     windows = [q.windows for q in workload.queries if q.windows]
     gaps = [q.gap for q in workload.queries if q.gap]
@@ -358,6 +368,8 @@ def make(seed, kind, kills=False, extras=()):
             make_partition(rng, more, partition, times, workload, shape, rates)
     if kind == "replays":
         features.hold_records(workload, more)
+    if workload.clock:
+        features.make_timeless(workload)
     workload.steps = make_steps(rng, workload, kills)
     features.widen_steps(workload, more)
     return workload

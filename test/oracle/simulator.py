@@ -158,12 +158,16 @@ class Simulation:
     it does not read from their beginning), emit_partial
     delay: watermark_delay.  order: sorts the partitions of a commit.
     advanced: what advance_watermark() was called with.  idle_close: whether there is one.
+    complete_from: with processing time, when the query was made; W is the clock then.
     """
 
-    def __init__(self, query, delay, order=sorted, advanced=(), idle_close=False):
+    def __init__(self, query, delay, order=sorted, advanced=(), idle_close=False, complete_from=None):
         self.query, self.delay, self.order = query, delay, order
         self.advanced, self.idle_close = advanced, idle_close
         self.verdict = Verdict()
+        self.clock = complete_from is not None
+        if self.clock and not query.emit_partial:
+            self.verdict.complete_from = complete_from
         self.highest = defaultdict(lambda: NEVER)  # by partition
         self.beginning = set() if query.emit_partial or query.kind == "global" else set(query.started)
         self.previous = Commit(0, None, NEVER, {}, {}, {})
@@ -264,6 +268,12 @@ class Simulation:
                 raise Disagreement(f"ledger seq {commit.seq}: partition {partition} goes back")
         if last.seq and commit.seq != last.seq + 1:
             raise Disagreement(f"ledger seq {commit.seq} follows {last.seq}")
+        if self.clock:
+            if commit.watermark != max(last.watermark, commit.at) or any(commit.idle.values()):
+                raise Disagreement(f"ledger seq {commit.seq}: W is {commit.watermark} at {commit.at}, idle {commit.idle}")
+            if max(commit.watermarks.values()) > commit.watermark:
+                raise Disagreement(f"ledger seq {commit.seq}: a record of {max(commit.watermarks.values())}, W is {commit.watermark}")
+            return
         held = [w for p, w in commit.watermarks.items() if not commit.idle[p]]
         expected = max(last.watermark, min(held)) if held else last.watermark
         if commit.watermark == expected:
@@ -288,6 +298,9 @@ class Simulation:
         if record.kind != GOOD and not (record.kind == HELD and self.mended):
             return
         watermark = self.judge(record.partition)
+        if self.clock and record.time < self.previous.watermark:
+            raise Disagreement(f"partition {record.partition} offset {record.offset} was read at {record.time}, "
+                               f"after the commit of {self.previous.watermark}")
         self.highest[record.partition] = max(self.highest[record.partition], record.time)
         query = self.query
         counters = self.verdict.counters[record.partition]

@@ -96,7 +96,7 @@ class Run:
                 print(f"again: {str(failure).splitlines()[0]}", file=sys.stderr)
         epoch = " EPOCH 'us'" if w.time_format == "epoch" else ""
         columns = "k text, b bigint, x numeric CHECK (x >= 0), v bigint, f float8"
-        columns += "" if w.kafka_time else f", ts timestamptz{epoch}"
+        columns += "" if w.kafka_time or w.clock else f", ts timestamptz{epoch}"
         columns += ", z text" if w.row_zones else ""
         columns += ", h int CONSTRAINT held CHECK (h IS NULL)" if w.kind == "replays" else ""
         partitions = "" if w.growing else f", partitions '{w.partitions}'"
@@ -105,7 +105,7 @@ class Run:
             CREATE SERVER topic FOREIGN DATA WRAPPER stream_engine_table
                 OPTIONS ("table" 'public.topic'{partitions});
             DO $do$ BEGIN PERFORM stream_engine.create_stream('s', server => 'topic', topic => 't', columns => {quote(columns)},
-                event_time => '{"_timestamp" if w.kafka_time else "ts"}', watermark_delay => '{w.delay} microseconds',
+                event_time => '{"_timestamp" if w.kafka_time else "processing_time" if w.clock else "ts"}', watermark_delay => '{w.delay} microseconds',
                 idle_timeout => '{w.idle_timeout} microseconds'{idle_close},
                 on_error => '{w.on_error}', staging_retention => '0'); END $do$;""")
 
@@ -136,6 +136,21 @@ class Run:
         self.once(f"to_regclass('{query.name}') IS NOT NULL",
                   f"DO $do$ BEGIN PERFORM stream_engine.create_query('{query.name}', {quote(query.sql)}{options}); END $do$;")
         self.created.append(query)
+
+    def create_all(self):
+        """All queries, and one that tells when each record was read: they have one reader from its first commit on."""
+        begin = self.now()
+        calls = [f"PERFORM stream_engine.create_query('witness', 'SELECT _partition, _offset, min(_processing_time) AS t FROM s"
+                 " GROUP BY _partition, _offset', trigger_count => 1000000);"]
+        for query in self.workload.queries:
+            options = "".join(f", {name} => {quote(value)}" for name, value in query.options.items())
+            calls.append(f"PERFORM stream_engine.create_query('{query.name}', {quote(query.sql)}{options});")
+        self.once("to_regclass('witness') IS NOT NULL", f"DO $do$ BEGIN {' '.join(calls)} END $do$;")
+        self.created += self.workload.queries
+        self.made_between = begin, self.now()
+
+    def now(self):
+        return int(self.database.sql("SELECT us(clock_timestamp())"))
 
     def insert(self, rows):
         lines = []
@@ -266,13 +281,15 @@ class Run:
                 LEFT JOIN stream_engine.query_origin o ON o.query = q.id AND o.partition = p.partition;
             SELECT json_build_array('dead', partition, "offset", reason) FROM stream_engine.dead_letters;
             SELECT json_build_array('stream', state, error) FROM stream_engine.streams;"""]
+        if self.workload.clock:
+            script.append("SELECT json_build_array('witness', _partition, _offset, us(t)) FROM witness_live;")
         for query in self.created:
             keys = "".join(f", to_json(k{i})" for i in range(query.key_count))
             values = "".join(f", to_json(a{i})" for i in range(len(query.aggregates)))
             columns = (f"us(window_start), us(window_end), json_build_array({keys[2:]}), json_build_array({values[2:]})")
             name = quote(query.name)
             script.append(f"""
-                SELECT json_build_array('query', {name}, q.state, q.error, q.id, p.reader, p.windows_closed, p.rows_out)
+                SELECT json_build_array('query', {name}, q.state, q.error, q.id, p.reader, p.windows_closed, p.rows_out, us(p.complete_from))
                     FROM stream_engine.query q JOIN stream_engine.query_progress p ON p.query = q.id WHERE q.result = {name}::regclass;
                 SELECT json_build_array('counters', {name}, c.partition, json_build_object('counted', counted, 'filtered', filtered,
                     'late', c.late, 'late_assignments', late_assignments, 'before_start', before_start, 'failed', failed))
@@ -284,10 +301,10 @@ class Run:
                 SELECT json_build_array('live', {name}, {columns}, is_final) FROM {query.name}_live;""")
             if query.row_windows is not None and self.workload.unknown_zones:
                 continue
-            if query.late == "store" and query.windows is not None:
+            if query.late == "store" and query.windows is not None and not self.workload.clock:
                 script.append(f"SELECT json_build_array('verify', {name}, us(window_start), us(window_end), problem, expected, found)"
                               f" FROM stream_engine.verify({name});")
-            if query.kind != "session":
+            if query.kind != "session" and not self.workload.clock:
                 script.append(f"SELECT json_build_array('batch', {name}, {columns}) FROM {query.name}_batch;")
         facts = {}
         for row in self.database.rows("\n".join(script + ["COMMIT;"])):
@@ -306,6 +323,8 @@ class Run:
             ledgers.setdefault(reader, []).append(simulator.Commit(
                 seq, at, watermark, dict(zip(partitions, offsets)), dict(zip(partitions, watermarks)), dict(zip(partitions, idle))))
         self.check_readers(facts, ledgers)
+        if self.workload.clock:
+            self.learn_times(facts)
         for query in self.created:
             self.check_query(query, facts, ledgers)
 
@@ -333,6 +352,17 @@ class Run:
                     if self.kind_now(r) in kept and r.offset in seen[p]}
         self.compare("dead_letters", "record", expected, {(p, o): reason for p, o, reason in facts.get("dead", [])})
 
+    def learn_times(self, facts):
+        """Processing time: a record's time is what the engine says; that it can be so is found out by simulation."""
+        if len(facts.get("reader", [])) != self.workload.partitions:
+            self.differs("readers", "partitions of one reader", self.workload.partitions, facts.get("reader"))
+        times = {(p, o): t for p, o, t in facts.get("witness", [])}
+        end = {p: found["next_offset"] for _, p, found, _ in facts.get("reader", [])}
+        good = {(r.partition, r.offset): r for rows in self.inserted.values() for r in rows if r.kind == GOOD and r.offset < end[r.partition]}
+        self.compare("witness", "whether it has", dict.fromkeys(good, True), dict.fromkeys(times, True))
+        for position in good.keys() & times.keys():
+            good[position].time = times[position]
+
     def kind_now(self, record):
         return (GOOD if self.mended else BAD) if record.kind == HELD else record.kind
 
@@ -353,10 +383,13 @@ class Run:
         progress = self.of(facts, "query", query)
         query_id = None
         if progress:
-            state, error, query_id, reader, windows_closed, rows_out = progress[0]
+            state, error, query_id, reader, windows_closed, rows_out, complete_from = progress[0]
             if state != "running":
                 self.differs(where, f"state {state}", "running", error)
                 return
+            if self.workload.clock and not self.made_between[0] <= complete_from <= self.made_between[1]:
+                self.differs(where, "complete_from", self.made_between, complete_from)
+        made = complete_from if self.workload.clock else None
         commits = self.commits_of(query_id, facts, ledgers)
         begins = {p: offset for p, offset, _ in self.of(facts, "start", query)}
         query.started = {p for p, _, complete in self.of(facts, "start", query) if not complete}
@@ -364,7 +397,7 @@ class Run:
             self.differs(where, "partitions that are not complete", query.start, query.started)
         records = {p: [r for r in rows if r.offset >= begins.get(p, 0)] for p, rows in self.inserted.items()}
         try:
-            verdicts = [self.simulation(query, order).run(records, commits, self.events)
+            verdicts = [self.simulation(query, order, made).run(records, commits, self.events)
                         for order in (ORDERS if query.kind in ("session", "global") and self.workload.partitions > 1 else ORDERS[:1])]
         except simulator.Disagreement as error:
             self.differences.append(f"{where}: {error}")
@@ -376,7 +409,7 @@ class Run:
         if any(outcome(query, v) != outcome(query, verdict) for v in verdicts[1:]):
             return
         if self.workload.partitions == 1 and commits and query.state_ttl is None and \
-                not (self.events or self.advanced or self.workload.idle_close):
+                not (self.events or self.advanced or self.workload.idle_close or self.workload.clock):
             rows = [r for r in records[0] if r.offset < commits[-1].next_offset[0]]
             alone = self.simulation(query, sorted).run_alone(rows)
             if outcome(query, alone) != outcome(query, verdict) and not verdict.notes:
@@ -392,12 +425,12 @@ class Run:
                 not any(c["failed"] for c in verdict.counters.values()):
             self.compare(where, "statistics", dict(windows=len(verdict.windows_closed), rows=verdict.rows_out),
                          dict(windows=windows_closed, rows=rows_out))
-        if query.kind != "session" and (query.row_windows is None or not self.workload.unknown_zones):
+        if query.kind != "session" and not self.workload.clock and (query.row_windows is None or not self.workload.unknown_zones):
             expected = simulator.ideal_groups(query, self.inserted, self.mended)
             self.check_values(where + "_batch", expected, self.rows_by_group(where + "_batch", self.of(facts, "batch", query)))
 
-    def simulation(self, query, order):
-        return simulator.Simulation(query, self.workload.delay, order, self.advanced, self.workload.idle_close is not None)
+    def simulation(self, query, order, made=None):
+        return simulator.Simulation(query, self.workload.delay, order, self.advanced, self.workload.idle_close is not None, made)
 
     @staticmethod
     def comparable(query, counters):
