@@ -65,6 +65,7 @@ typedef struct SeMerge
 	int64		tried_seq;		/* a commit at this seq did not merge; -1 none */
 	TimestampTz watermark;		/* the target's W */
 	TimestampTz deadline;
+	bool		left;			/* the source has given records or ends beyond */
 	int			npartitions;
 	int64	   *upto;			/* [partition] */
 	TimestampTz *max_event_time;	/* [partition] */
@@ -244,6 +245,15 @@ find_target(Reader *reader)
 	return merge;
 }
 
+/* What was left unread is fetched again. */
+static void
+fetch_again(Reader *reader)
+{
+	for (int i = 0; i < reader->npartitions; i++)
+		reader->partitions[i].caught_up = false;
+	se_partitions_assign(reader);
+}
+
 /* Read where the target stands now.  False: it is not what it was. */
 static bool
 follow(Reader *reader)
@@ -264,21 +274,26 @@ follow(Reader *reader)
 		return false;
 	now->tried_seq = merge->tried_seq;
 	now->deadline = merge->deadline;
+	now->left = merge->left;
 	reader->merge = now;
+	if (now->left && memcmp(now->upto, merge->upto, sizeof(int64) * now->npartitions) != 0)
+	{
+		/* the source stands behind what may be read from now on */
+		now->left = false;
+		fetch_again(reader);
+	}
 	free_merge(merge);
 	return true;
 }
 
-/* Read on as an ordinary reader: what was left unread is fetched again. */
+/* Read on as an ordinary reader. */
 static void
 give_up(Reader *reader)
 {
 	free_merge(reader->merge);
 	reader->merge = NULL;
 	pause_ms = Min(pause_ms * 2, MAX_PAUSE_MS);
-	for (int i = 0; i < reader->npartitions; i++)
-		reader->partitions[i].caught_up = false;
-	se_partitions_assign(reader);
+	fetch_again(reader);
 }
 
 void
@@ -380,7 +395,7 @@ pass_gap(Reader *reader, int32 number)
 int
 se_merge_clip(Reader *reader, SeSourceBatch *batch)
 {
-	const SeMerge *merge = reader->merge;
+	SeMerge    *merge = reader->merge;
 	int			kept = 0;
 	SeRecord   *left = palloc(sizeof(SeRecord) * Max(batch->nrecords, 1));
 	int			nleft = 0;
@@ -396,6 +411,7 @@ se_merge_clip(Reader *reader, SeSourceBatch *batch)
 			batch->records[kept++] = *record;
 	}
 	memcpy(batch->records + kept, left, sizeof(SeRecord) * nleft);
+	merge->left |= nleft > 0;
 	pfree(left);
 	return kept;
 }
@@ -411,10 +427,13 @@ se_merge_pass(Reader *reader, const SeSourceBatch *batch, int first)
 int64
 se_merge_clip_end(const Reader *reader, int32 partition, int64 offset)
 {
+	int64		end;
+
 	if (reader->merge == NULL || partition >= reader->merge->npartitions)
 		return offset;
-	return Min(offset, Max(reader->merge->upto[partition],
-						   reader->partitions[partition].next_offset));
+	end = Max(reader->merge->upto[partition], reader->partitions[partition].next_offset);
+	reader->merge->left |= end < offset;
+	return Min(offset, end);
 }
 
 /* ---- the transaction ---- */
