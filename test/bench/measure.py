@@ -297,6 +297,10 @@ def maximal_rate(server, kafka, seconds):
     return rate
 
 
+def middle_and_tail(values):
+    return (percentile(values, 0.5), percentile(values, 0.99)) if values else None
+
+
 def measure_latency(name, server, kafka, options):
     variant = VARIANTS[name]
     windows = options.windows
@@ -306,16 +310,23 @@ def measure_latency(name, server, kafka, options):
     producer = stream.produce("--pace", str(rate), "--count", str(rate * (windows + 120)))
     try:
         cpu, wall = server.cpu(), time.monotonic()
-        out = run(options.latency, server.conninfo(), stream.query, str(windows), "1000", timeout=windows + 300)
+        out = run(options.latency, server.conninfo(), stream.query, str(windows), "1000", kafka.bootstrap,
+                  stream.topic, timeout=windows + 300)
         cpu, wall = server.cpu() - cpu, time.monotonic() - wall
         produced = sum(process_ticks(producer.pid)[:2]) / TICK / wall
     finally:
         producer.kill()
         producer.wait()
-    values = [int(line.split()[1]) / 1000 for line in out.splitlines() if line != "ready"]
+    rows = [[int(field) / 1000 for field in line.split()[1:]] for line in out.splitlines() if line != "ready"]
+    values = [latency for latency, _, _ in rows]
+    arrivals = [arrival for _, arrival, _ in rows if arrival >= 0]
+    commits = [commit for _, _, commit in rows if commit >= 0]
+    rest = [latency - arrival for latency, arrival, _ in rows if arrival >= 0]
     stream.drop()
     return dict(kind="latency", title=variant["title"], unit="ms", windows=len(values), rate=rate,
                 steal_percent=noise.steal(), must=variant["must"], aim=variant["aim"],
                 p50_ms=percentile(values, 0.5), p99_ms=percentile(values, 0.99), max_ms=max(values),
+                arrival_ms=middle_and_tail(arrivals), rest_ms=middle_and_tail(rest),
+                commit_ms=middle_and_tail(commits),
                 server_cpu_percent=100 * cpu / wall, producer_cpu_percent=100 * produced,
                 load_average=os.getloadavg()[0], latencies_ms=values)

@@ -12,6 +12,8 @@ MIN_WINDOWS = 50
 MAX_STEAL = 35.0
 MAX_R_SPREAD = 1.6
 MAX_LOAD = 1.0
+# of a bound on p99, what is not the engine's doing
+MAX_NOISE = 0.5
 
 CPU_KINDS = ("ratio", "twin", "further", "rows")
 
@@ -27,6 +29,10 @@ def doubts_of(result):
         # At half of the maximal rate the processors are meant to be busy.
         if result["load_average"] > MAX_LOAD * os.cpu_count() and result["must"][0] is not None:
             doubts.append(f"a load of {result['load_average']:.1f} on {os.cpu_count()} processors")
+        for key, what in (("arrival_ms", "a plain consumer had to wait for the records"),
+                          ("commit_ms", "an empty transaction took")):
+            if result[key] and result[key][1] > MAX_NOISE * result["must"][1]:
+                doubts.append(f"{what} {result[key][1]:.0f} ms (p99)")
         return doubts
     if result["rounds"] < (result["rounds_wanted"] or MIN_ROUNDS):
         doubts.append(f"fewer than {MIN_ROUNDS} rounds")
@@ -115,6 +121,10 @@ def print_details(results):
         if r["kind"] == "latency":
             print(f"{name}: {r['windows']} windows at {r['rate']:,} events/s; the server took {r['server_cpu_percent']:.0f} % of"
                   f" a core, the producer {r['producer_cpu_percent']:.0f} %; load {r['load_average']:.1f}")
+            print("    p50 / p99: " + ", ".join(
+                f"{what} {r[key][0]:.1f} / {r[key][1]:.1f} ms" for key, what in (
+                    ("arrival_ms", "records at a plain consumer after"), ("rest_ms", "visible after that"),
+                    ("commit_ms", "an empty transaction")) if r[key]))
 
 
 def print_doubts(results):
