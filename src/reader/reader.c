@@ -6,7 +6,8 @@
  *	  The loop waits for the source's descriptor, the latch, or the next deadline
  *	  (commit, idle partition).  It commits at once when the watermark has passed
  *	  the end of an open window, at most every CATCH_UP_COMMIT_MS while it is
- *	  behind; otherwise after an interval that grows with the state log's rate.
+ *	  behind; otherwise after an interval that grows with the state log's rate,
+ *	  and that is stretched a little when a window is about to close.
  *
  *	  Errors have three destinations.  What user code or the result table raises
  *	  for a query sets that query aside (state error, with position and hint) and
@@ -66,6 +67,9 @@ typedef enum Outcome
 } Outcome;
 
 static int32 my_reader;
+
+/* The last commit that closed windows. */
+static TimestampTz last_close = 0;
 
 /* The source refused the login when it was last asked; and how long was waited then. */
 static bool login_refused;
@@ -331,29 +335,80 @@ catching_up(const Reader *reader)
 	return false;
 }
 
-/* Whether a commit now would close a window; with "soon" also within SESSION_COMMIT_MS. */
+/*
+ * Whether there are records that we know of and have not read.  While they keep
+ * coming the end of a partition is not told, but we may be there.
+ */
 static bool
-can_close(Reader *reader, TimestampTz now, bool soon)
+behind(const Reader *reader)
+{
+	for (int i = 0; i < reader->npartitions; i++)
+	{
+		const ReaderPartition *partition = &reader->partitions[i];
+		int64		high;
+
+		if (partition->caught_up || partition->lost)
+			continue;
+		high = reader->routine->cached_high(reader->source, i);
+		if (high < 0 || partition->next_offset < high)
+			return true;
+	}
+	return false;
+}
+
+/* W as it would be committed now. */
+static TimestampTz
+current_watermark(Reader *reader, TimestampTz now)
 {
 	bool		idle[1024];
 	bool	   *flags = idle;
 	TimestampTz watermark;
-	bool		result = false;
 
 	if (reader->npartitions > (int) lengthof(idle))
 		flags = palloc(sizeof(bool) * reader->npartitions);
 	watermark = se_reader_watermark(reader, now, flags);
-	for (int i = 0; i < reader->nqueries && !result; i++)
+	if (flags != idle)
+		pfree(flags);
+	return watermark;
+}
+
+/* Whether a commit now would close a window; with "soon" also within SESSION_COMMIT_MS. */
+static bool
+can_close(Reader *reader, TimestampTz now, bool soon)
+{
+	TimestampTz watermark = current_watermark(reader, now);
+
+	for (int i = 0; i < reader->nqueries; i++)
 	{
 		/* sessions of many keys end all the time */
 		if (reader->queries[i].plan->window.kind == SE_WINDOW_SESSION && !soon &&
 			now - reader->last_commit < SESSION_COMMIT_MS * 1000)
 			continue;
-		result = reader->queries[i].next_close <= watermark;
+		if (reader->queries[i].next_close <= watermark)
+			return true;
 	}
-	if (flags != idle)
-		pfree(flags);
-	return result;
+	return false;
+}
+
+/* From when on a commit may be made because it closes windows: they come thick in old records. */
+static TimestampTz
+close_allowed(const Reader *reader)
+{
+	return behind(reader) ? last_close + CATCH_UP_COMMIT_MS * 1000 : DT_NOBEGIN;
+}
+
+/* Whether a window will close within "span" if W moves on as the clock does. */
+static bool
+will_close(Reader *reader, TimestampTz now, int64 span)
+{
+	TimestampTz watermark = current_watermark(reader, now);
+
+	if (TIMESTAMP_NOT_FINITE(watermark))
+		return false;
+	for (int i = 0; i < reader->nqueries; i++)
+		if (reader->queries[i].next_close <= watermark + span)
+			return true;
+	return false;
 }
 
 static Size
@@ -399,6 +454,20 @@ commit_interval(const Reader *reader)
 }
 
 /*
+ * When what was read is committed though no window asks for it.  A window that is about
+ * to close is waited for: its rows would have to wait for this commit's end.
+ */
+static TimestampTz
+interval_due(Reader *reader, TimestampTz now)
+{
+	int64		interval = commit_interval(reader);
+	TimestampTz due = Max(reader->last_commit, reader->cycle_began) + interval;
+	TimestampTz latest = due + interval / 8;
+
+	return due <= now && now < latest && will_close(reader, now, latest - now) ? latest : due;
+}
+
+/*
  * When the next interval trigger fires, or changes are to be emitted; DT_NOEND if
  * there is nothing to emit.
  */
@@ -425,15 +494,13 @@ commit_due(Reader *reader, TimestampTz now)
 		return true;
 	if (!reader->dirty)
 		return false;
-	if (reader->pause_wanted || reader->commit_wanted ||
-		now - Max(reader->last_commit, reader->cycle_began) >= commit_interval(reader))
+	if (reader->pause_wanted || interval_due(reader, now) <= now)
 		return true;
 	if (cycle_memory(reader) > CYCLE_MEMORY)
 		return true;
 	if (pg_atomic_read_u32(&se_shared->waiters) > 0 && !catching_up(reader))
 		return true;
-	return can_close(reader, now, false) &&
-		(!catching_up(reader) || now - reader->last_commit >= CATCH_UP_COMMIT_MS * 1000);
+	return can_close(reader, now, false) && close_allowed(reader) <= now;
 }
 
 /* ---- the loop ---- */
@@ -602,8 +669,12 @@ drain(Reader *reader, bool *more)
 
 		if (commit_due(reader, GetCurrentTimestamp()))
 		{
+			bool		closes = can_close(reader, GetCurrentTimestamp(), true);
+
 			if (!se_reader_commit(reader))
 				return false;
+			if (closes)
+				last_close = reader->last_commit;
 			if (reader->pause_wanted)
 			{
 				set_stream_error(reader);
@@ -635,9 +706,14 @@ next_timeout(Reader *reader, TimestampTz now, int poll_ms)
 	TimestampTz deadline = now + (int64) IDLE_WAIT_MS * 1000;
 
 	if (reader->dirty)
-		deadline = Min(deadline, can_close(reader, now, true) ?
-					   reader->last_commit + SESSION_COMMIT_MS * 1000 :
-					   Max(reader->last_commit, reader->cycle_began) + commit_interval(reader));
+	{
+		deadline = Min(deadline, interval_due(reader, now));
+		if (can_close(reader, now, false))
+			deadline = Min(deadline, close_allowed(reader));
+		else if (can_close(reader, now, true))
+			deadline = Min(deadline, Max(reader->last_commit + SESSION_COMMIT_MS * 1000,
+										 close_allowed(reader)));
+	}
 	deadline = Min(deadline, se_partitions_next_move(reader));
 	deadline = Min(deadline, trigger_due(reader));
 	deadline = Min(deadline, se_merge_next_look(reader));
