@@ -9,7 +9,13 @@ SET client_min_messages = warning;
 CREATE SCHEMA aggregates_batch;
 SET search_path = aggregates_batch, public;
 CREATE TYPE mood AS ENUM ('sad', 'ok', 'happy');
+-- Servers without ICU have no collation to which two different texts are equal: there the column has one text.
+SELECT EXISTS (SELECT FROM pg_collation WHERE collname = 'und-x-icu') AS has_icu \gset
+\if :has_icu
 CREATE COLLATION no_case (provider = icu, locale = 'und-u-ks-level2', deterministic = false);
+\else
+CREATE COLLATION no_case FROM "C";
+\endif
 CREATE DOMAIN even AS int CHECK (VALUE % 2 = 0);
 
 -- A number from the bits of a hash.
@@ -65,7 +71,7 @@ FROM col \gset
 \set ECHO errors
 CREATE TABLE sent AS
 	SELECT i, (ARRAY['usual', 'few', 'none', 'odd'])[g] AS k, (ARRAY['1', '1.0', '1.00', '2'])[1 + random_of(i, 'nk', 4)] AS nk,
-		timestamptz '2026-01-05 00:00+00' + i * interval '20 s' - random_of(i, 't', 240) * interval '1 s' AS at, (ARRAY['a', 'A', 'b'])[1 + random_of(i, 'nc', 3)] AS nc, :columns
+		timestamptz '2026-01-05 00:00+00' + i * interval '20 s' - random_of(i, 't', 240) * interval '1 s' AS at, (ARRAY['a', CASE WHEN :'has_icu'::bool THEN 'A' ELSE 'a' END, 'b'])[1 + random_of(i, 'nc', 3)] AS nc, :columns
 	FROM generate_series(0, 999) AS i, LATERAL (SELECT 1 + random_of(i, 'g', 4) AS g) AS gs;
 \set ECHO all
 SELECT k, count(*) AS rows, count(i4) AS integers, count(n) AS numerics, count(t) AS texts FROM sent GROUP BY k ORDER BY k;

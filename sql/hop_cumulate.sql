@@ -82,9 +82,9 @@ SELECT query, decoded, counted, late, late_assignments, decoded = counted + filt
 SELECT 'hopping' AS query, sum(missed) AS late_assignments, sum(partly) AS of_records_taken FROM taken('hop(t, ''1 hour'', every => ''15 minutes'')')
 	UNION ALL SELECT 'growing', sum(missed), sum(partly) FROM taken('cumulate(t, size => ''2 hours'', step => ''20 minutes'')') ORDER BY 1;
 SELECT query, count(*), sum(cardinality(windows)) FROM stream_engine.late_events
-	WHERE query IN ('hopping'::regclass, 'growing'::regclass) GROUP BY 1 ORDER BY 1::text;
+	WHERE query IN ('hopping'::regclass, 'growing'::regclass) GROUP BY query ORDER BY query::text;
 SELECT query, count(*), sum(cardinality(windows)) FROM stream_engine.late_assignments
-	WHERE query IN ('hopping'::regclass, 'growing'::regclass) GROUP BY 1 ORDER BY 1::text;
+	WHERE query IN ('hopping'::regclass, 'growing'::regclass) GROUP BY query ORDER BY query::text;
 
 -- the batch says the same, but for windows that missed a record which others took
 SET client_min_messages = 'notice';

@@ -366,7 +366,7 @@ verdict()
 finished=0
 SE_LAST_COMMAND=verdict
 se_init
-SE_PGXS=$(dirname "$("$PG_CONFIG" --pgxs)")/../..
+SE_PGXS=$(se_test_pgxs)
 export SE_PGXS
 
 [ $run_lint = 0 ] || run_lint_group

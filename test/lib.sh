@@ -335,17 +335,46 @@ se_copy_source()
 	[ "$(id -u)" -ne 0 ] || chown -Rh "$SE_USER" "$SE_SRC"
 }
 
-# Copies the server's programs, libraries and shared files under SE_ROOT.
+# Copies the server's programs, libraries and shared files under SE_ROOT, with
+# the folders in which its programs look for libraries relative to themselves.
 se_copy_server()
 {
-	local what dir
+	local what dir bindir
 
-	for what in bindir pkglibdir sharedir; do
-		dir=$("$PG_CONFIG" --$what)
+	bindir=$("$PG_CONFIG" --bindir)
+	{
+		for what in bindir pkglibdir sharedir; do
+			"$PG_CONFIG" --$what
+		done
+		readelf -d "$bindir/psql" 2>/dev/null | sed -n 's/.*R[UN]*PATH.*\[\(.*\)\]/\1/p' | tr : '\n' |
+			sed -n "s|^\$ORIGIN|$bindir|p"
+	} | while IFS= read -r dir; do
+		dir=$(realpath -ms "$dir")
+		[ -d "$dir" ] || continue
 		mkdir -p "$SE_ROOT$dir"
 		cp -udr --preserve=mode,timestamps "$dir/." "$SE_ROOT$dir/"
 	done
 	[ "$(id -u)" -ne 0 ] || chown -Rh "$SE_USER" "$SE_ROOT"
+}
+
+# Prints those of the server's compiler flags that our compiler knows, when it does
+# not know them all: a server may have been built by a newer one.
+se_known_cflags()
+{
+	local flag known=()
+
+	read -ra known <<<"$("$PG_CONFIG" --cflags)"
+	! se_compiler_takes "${known[@]}" || return 0
+	known=()
+	for flag in $("$PG_CONFIG" --cflags); do
+		! se_compiler_takes "$flag" || known+=("$flag")
+	done
+	printf '%s ' "${known[@]}"
+}
+
+se_compiler_takes()
+{
+	"${CC:-gcc}" -Werror "$@" -x c -c /dev/null -o /dev/null 2>/dev/null
 }
 
 # Prints what the objects depend on besides the source: another server or other
@@ -354,6 +383,24 @@ se_build_stamp()
 {
 	"$PG_CONFIG" --version --cflags
 	echo "failpoints=${SE_FAILPOINTS:-0}"
+}
+
+# Prints the folder above src/test of the server's build support, where pg_regress
+# and the Perl modules of the tests are; that of version 15, which can drive newer
+# servers, when this server has come without them.
+se_test_pgxs()
+{
+	local candidate dir
+
+	for candidate in "$PG_CONFIG" /usr/lib/postgresql/15/bin/pg_config; do
+		dir=$(dirname "$("$candidate" --pgxs)")/../..
+		if [ -x "$dir/src/test/regress/pg_regress" ] &&
+			[ -f "$dir/src/test/perl/PostgreSQL/Test/Cluster.pm" ]; then
+			printf '%s\n' "$dir"
+			return
+		fi
+	done
+	se_die "no server has brought pg_regress and the Perl modules of the tests: run test/setup.sh"
 }
 
 # Copies source and server, builds, installs.  Fails loudly; compiler warnings
@@ -371,12 +418,14 @@ se_build()
 
 se_build_locked()
 {
-	local log=$SE_WORK/build.log make=() status=0
+	local log=$SE_WORK/build.log make=() cflags status=0
 
 	se_copy_source
 	se_copy_server
 	make=(make -s -j "${SE_JOBS:-$(nproc)}" PG_CONFIG="$PG_CONFIG")
 	[ "${SE_FAILPOINTS:-0}" != 1 ] || make+=(FAILPOINTS=1)
+	cflags=$(se_known_cflags)
+	[ -z "$cflags" ] || make+=(CFLAGS="$cflags" CXXFLAGS='-O2 -g -fPIC')
 
 	se_build_stamp >"$SE_TREE/stamp.new"
 	: >"$log"

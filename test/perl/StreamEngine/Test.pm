@@ -51,12 +51,15 @@ $SIG{INT} = $SIG{TERM} = sub { die "death by signal\n" };
 #	allows_streaming => 1   as in PostgreSQL::Test::Cluster's init
 #	extension => 0          started, without the extension
 #	start => 0              made, not started
+#	init => [...]           more arguments of initdb
+#	install_path => PATH    of the server above bin, if not that of the PATH
 sub new_node
 {
 	my ($name, %options) = @_;
-	my $node = PostgreSQL::Test::Cluster->new($name);
+	my @server = $options{install_path} ? (install_path => $options{install_path}) : ();
+	my $node = PostgreSQL::Test::Cluster->new($name, @server);
 
-	$node->init(allows_streaming => $options{allows_streaming} // 0);
+	$node->init(allows_streaming => $options{allows_streaming} // 0, extra => $options{init} // []);
 	$node->append_conf('postgresql.conf', slurp_file("$test_dir/regress.conf"));
 	# Standbys and clones are made from nodes that stream.
 	$node->append_conf('postgresql.conf', 'max_connections = 50')

