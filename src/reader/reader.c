@@ -869,6 +869,8 @@ one_life(void)
 	error_context_stack = callback.previous;
 	if (se_current_reader != NULL && se_current_reader->in_cycle)
 		AbortOutOfAnyTransaction();
+	/* the next source's descriptor may get the same number, and would not be waited for */
+	se_worker_forget_fd();
 	close_at_exit(0, (Datum) 0);
 	se_current_reader = NULL;
 	MemoryContextSwitchTo(TopMemoryContext);
