@@ -153,6 +153,14 @@ SELECT count(*) FROM stream_engine.late_events WHERE query = 'closing'::regclass
 SELECT * FROM stream_engine.verify('closing');
 SELECT sum(n) FROM changing_live;
 
+-- all that is counted, in one form
+SELECT name, value > 0 AS positive FROM stream_engine.metrics()
+	WHERE labels @> '{"query": "closing"}' AND name NOT IN ('query_filtered_total', 'query_before_start_total') ORDER BY name COLLATE "C";
+SELECT name, labels FROM stream_engine.metrics() WHERE labels->>'stream' = 'orders' AND labels->>'query' IS NULL;
+SET ROLE alter_stranger;
+SELECT count(*) FROM stream_engine.metrics() WHERE name <> 'workers';
+RESET ROLE;
+
 SELECT stream_engine.drop_stream('orders', cascade => true);
 DROP SERVER alter_server;
 DROP SCHEMA alter_test CASCADE;

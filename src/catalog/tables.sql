@@ -276,3 +276,16 @@ SELECT pg_catalog.pg_extension_config_dump('stream_engine.query', '');
 SELECT pg_catalog.pg_extension_config_dump('stream_engine.late_event', '');
 SELECT pg_catalog.pg_extension_config_dump('stream_engine.failed_record', '');
 SELECT pg_catalog.pg_extension_config_dump('stream_engine.dead_letter', '');
+
+/* A publication FOR ALL TABLES must not keep the workers from their rows. */
+DO $$
+DECLARE
+	name regclass;
+BEGIN
+	FOR name IN SELECT c.oid FROM pg_catalog.pg_class c
+		WHERE c.relnamespace = 'stream_engine'::regnamespace AND c.relkind IN ('r', 'p')
+			AND NOT EXISTS (SELECT FROM pg_catalog.pg_index i WHERE i.indrelid = c.oid AND i.indisprimary)
+	LOOP
+		EXECUTE pg_catalog.format('ALTER TABLE %s REPLICA IDENTITY FULL', name);
+	END LOOP;
+END $$;

@@ -421,3 +421,48 @@ BEGIN
 	END IF;
 END $$;
 COMMENT ON FUNCTION stream_engine.why(regclass) IS '"nothing comes out": what the query waits for, who holds the watermark, what to do';
+
+CREATE FUNCTION stream_engine.metrics(OUT name text, OUT labels jsonb, OUT value double precision)
+	RETURNS SETOF record
+	LANGUAGE sql STABLE
+BEGIN ATOMIC
+	SELECT 'stream_running', pg_catalog.jsonb_build_object('stream', s.name), (s.state = 'running')::int::double precision
+	FROM stream_engine.streams s
+	UNION ALL
+	SELECT m.name, pg_catalog.jsonb_build_object('stream', q.stream, 'query', q.name), m.value
+	FROM stream_engine.queries q
+	JOIN stream_engine.stat_queries t ON t.query = q.name,
+	LATERAL (VALUES
+		('query_running', (q.state = 'running')::int::double precision),
+		('query_watermark_seconds', CASE WHEN pg_catalog.isfinite(t.watermark) THEN extract(epoch FROM t.watermark)::double precision END),
+		('query_committed_seconds', extract(epoch FROM t.committed_at)::double precision),
+		('query_commits_total', t.commits::double precision),
+		('query_counted_total', t.counted::double precision),
+		('query_filtered_total', t.filtered::double precision),
+		('query_late_total', t.late::double precision),
+		('query_before_start_total', t.before_start::double precision),
+		('query_failed_total', t.failed::double precision),
+		('query_windows_closed_total', t.windows_closed::double precision),
+		('query_rows_total', t.rows_out::double precision),
+		('query_open_slices', t.open_slices::double precision),
+		('query_state_bytes', t.state_bytes::double precision)) AS m(name, value)
+	UNION ALL
+	SELECT m.name, pg_catalog.jsonb_build_object('stream', p.stream, 'query', p.query, 'partition', p.partition), m.value
+	FROM stream_engine.stat_partitions p,
+	LATERAL (VALUES
+		('partition_offset', p.next_offset::double precision),
+		('partition_lag', p.lag::double precision),
+		('partition_idle', p.idle::int::double precision),
+		('partition_stopped', (p.problem IS NOT NULL)::int::double precision),
+		('partition_records_total', p.records::double precision),
+		('partition_gaps_total', p.gaps::double precision),
+		('partition_decoded_total', p.decoded::double precision),
+		('partition_dead_total', p.dead::double precision),
+		('partition_future_total', p.future::double precision),
+		('partition_tombstones_total', p.tombstones::double precision),
+		('partition_skipped_total', p.skipped::double precision)) AS m(name, value)
+	UNION ALL
+	SELECT 'workers', pg_catalog.jsonb_build_object('kind', w.kind, 'database', w.database, 'phase', w.phase), pg_catalog.count(*)::double precision
+	FROM stream_engine.stat_workers w GROUP BY w.kind, w.database, w.phase;
+END;
+COMMENT ON FUNCTION stream_engine.metrics() IS 'all counters and states that the caller may see in one form, for an exporter: names ending in _total only grow, those in _seconds are times since 1970';

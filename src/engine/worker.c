@@ -137,6 +137,10 @@ se_worker_settings(void)
 		{"default_transaction_read_only", "off"},
 		{"default_transaction_deferrable", "off"},
 		{"session_replication_role", "origin"},
+		{"statement_timeout", "0"},
+		{"lock_timeout", "0"},
+		{"idle_in_transaction_session_timeout", "0"},
+		{"exit_on_error", "off"},
 		{"max_parallel_workers_per_gather", "0"},
 		/* in a deadlock with a session the worker gives way: it loses nothing */
 		{"deadlock_timeout", "100ms"},
