@@ -120,8 +120,6 @@ SELECT count(*) AS differences FROM (
 	(SELECT window_start, window_end, who, n FROM visits EXCEPT ALL SELECT window_start, window_end, who, n FROM again) UNION ALL
 	(SELECT window_start, window_end, who, n FROM again EXCEPT ALL SELECT window_start, window_end, who, n FROM visits)) AS d;
 SELECT count(*) = (SELECT windows_closed FROM stream_engine.stat_queries WHERE query = 'session_late.visits'::regclass) AS all_counted FROM visits;
-SELECT stream_engine.create_query('horizon', $$
-	SELECT who, count(*) FROM clicks GROUP BY session(t, '5 seconds'), who $$, correction_horizon => '1 hour');
 SELECT stream_engine.drop_stream('clicks', cascade => true);
 DROP SCHEMA session_late CASCADE;
 DROP SERVER session_late_server;

@@ -138,14 +138,11 @@ static void
 check_emission(FunctionCallInfo fcinfo, const SeQueryPlan *plan)
 {
 	const char *argument = NULL;
-	bool		session = plan->window.kind == SE_WINDOW_SESSION;
 
-	if (!session && plan->window.kind != SE_WINDOW_GLOBAL)
+	if (plan->window.kind != SE_WINDOW_GLOBAL)
 		return;
 	if (!PG_ARGISNULL(ARG_CORRECTION_HORIZON))
 		argument = "correction_horizon";
-	else if (session)
-		return;
 	else if (!PG_ARGISNULL(ARG_EMIT) &&
 			 strcmp(text_to_cstring(PG_GETARG_TEXT_PP(ARG_EMIT)), "changes") == 0)
 		argument = "emit => 'changes'";
@@ -156,8 +153,7 @@ check_emission(FunctionCallInfo fcinfo, const SeQueryPlan *plan)
 	if (argument != NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("%s is not supported for %s", argument,
-						session ? "session windows" : "queries without a window")));
+				 errmsg("%s is not supported for queries without a window", argument)));
 }
 
 static void

@@ -27,6 +27,7 @@
 #include "engine/engine.h"
 #include "key_size.h"
 #include "reader.h"
+#include "session.h"
 
 Reader	   *se_current_reader;
 ReaderQuery *se_loading_query;
@@ -53,8 +54,15 @@ se_relation_invalidated(Datum arg, Oid relid)
 static void
 load_slice(void *arg, TimestampTz start, TimestampTz end, int nruns, int64 entries, int64 largest)
 {
-	OpenSlice  *slice = se_slice_get(arg, start, end);
+	ReaderQuery *query = arg;
+	OpenSlice  *slice;
 
+	if (se_session_is_archive(query->plan, start, end))
+	{
+		se_session_note_archive(query, start);
+		return;
+	}
+	slice = se_slice_get(query, start, end);
 	slice->nruns = nruns;
 	slice->entries = entries;
 	slice->largest = largest;
@@ -149,7 +157,7 @@ load_query(Reader *reader, ReaderQuery *query, SeQueryDef *def)
 	se_state_log_attach(log, def->id, reader->def->id, reader->def->generation, reader->def->seq,
 						load_slice, query);
 	se_state_log_close(log);
-	if (hash_get_num_entries(query->slices) > 0 && def->has_stamp &&
+	if ((hash_get_num_entries(query->slices) > 0 || query->archive != NULL) && def->has_stamp &&
 		(uint32) def->state_stamp != se_query_stamp(query->plan, query->layout))
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),

@@ -134,6 +134,8 @@ note_slice(void *arg, TimestampTz start, TimestampTz end, int nruns, int64 entri
 {
 	OpenScan   *scan = arg;
 
+	if (se_session_is_archive(scan->plan, start, end))
+		return;
 	if (scan->nslices == scan->capacity)
 	{
 		scan->capacity = Max(scan->capacity * 2, 64);

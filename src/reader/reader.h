@@ -119,6 +119,8 @@ typedef struct ReaderQuery
 	OpenSlice  *last_slice;		/* of the row before */
 	TimestampTz session_next_close;
 	TimestampTz session_next_expiry;
+	HTAB	   *archive;		/* sessions kept apart for retry_late, or NULL */
+	struct SeRevival *revival;	/* those that the running cycle looks at, or NULL */
 	TimestampTz next_close;		/* earliest end of an open window, or DT_NOEND */
 	TimestampTz closed_through; /* committed */
 	TimestampTz complete_from;

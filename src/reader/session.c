@@ -11,7 +11,8 @@
  *
  *	  A session has ended, and is emitted, when W >= last + gap.  It expires when
  *	  W >= last + gap + allowed lateness: until then rows are merged into it, and
- *	  two sessions into one; then it is forgotten.  So who belongs to which session is
+ *	  two sessions into one; then it is forgotten, or archived for retry_late, which is
+ *	  the same to all other rows (session_archive.c).  So who belongs to which session is
  *	  decided by V = W - lateness alone, and emission (session_emit.c) is another
  *	  matter, except without lateness, where the two coincide.
  *
@@ -138,6 +139,11 @@ se_session_process(Reader *reader, ReaderQuery *query, const SeBatch *batch,
 	int			first = 0;		/* rows taken but not added yet begin here */
 
 	se_eval_rows(query->eval, batch, rows, n);
+	if (query->lateness > query->def->allowed_lateness)
+	{
+		se_session_retry(reader, query, batch, records, rows, n, row_watermark);
+		return n;
+	}
 	for (int i = 0; i < n; i++)
 	{
 		int			row = rows[i];

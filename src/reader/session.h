@@ -60,7 +60,30 @@ extern void se_session_load(SeStateLog *log, int32 query, TimestampTz start, Tim
 static inline bool
 se_session_revises(const SeQueryDef *def)
 {
-	return def->allowed_lateness > 0 || strcmp(def->emit, "changes") == 0;
+	return def->allowed_lateness > 0 || def->correction_horizon > 0 ||
+		strcmp(def->emit, "changes") == 0;
 }
+
+/* Whether sessions that have expired are kept apart, see session_archive.c. */
+static inline bool
+se_session_archives(const SeQueryDef *def)
+{
+	return def->correction_horizon > def->allowed_lateness;
+}
+
+/* Whether a slice of the state log holds such sessions. */
+static inline bool
+se_session_is_archive(const SeQueryPlan *plan, TimestampTz start, TimestampTz end)
+{
+	return plan->window.kind == SE_WINDOW_SESSION && end - start > plan->window.gap;
+}
+
+/* Take notice of such a slice, which the log has. */
+extern void se_session_note_archive(ReaderQuery *query, TimestampTz start);
+
+/* What se_session_process does with late records that are retried; it takes them all. */
+extern void se_session_retry(Reader *reader, ReaderQuery *query, const SeBatch *batch,
+							 const SeRecord *records, const int *rows, int n,
+							 const TimestampTz *row_watermark);
 
 #endif							/* SE_SESSION_H */

@@ -147,6 +147,7 @@ expire_bucket(SessionCommit *commit, OpenSlice *slice)
 	SeMemtable *base = se_session_merged(query, slice);
 	bool		revises = se_session_revises(query->def);
 	EndedList	ended = {0};
+	SeMemtable *archived = NULL;
 	SeMemtable *dead = NULL;
 	int64		position = 0;
 	SeGroup    *group;
@@ -180,10 +181,22 @@ expire_bucket(SessionCommit *commit, OpenSlice *slice)
 		}
 		if (!revises)
 			add_ended(&ended, group, first, last);
+		else if (se_session_archives(query->def) &&
+				 se_session_is_kept(query, last, commit->watermark))
+		{
+			if (archived == NULL)
+				archived = se_memtable_create(query->layout, commit->reader->cycle, 64);
+			(void) se_memtable_add(archived, base, group);
+		}
 		if (!ripe)
 			forget(commit, slice, group, &dead);
 	}
 	emit_ended(commit, base, &ended);
+	if (archived != NULL)
+	{
+		se_session_archive(commit, slice->start, archived);
+		se_memtable_free(archived);
+	}
 	if (dead != NULL)
 	{
 		commit->flush.slice = slice;
@@ -352,6 +365,8 @@ se_session_commit(Reader *reader, ReaderQuery *query, TimestampTz watermark, Tim
 	/* runs have even numbers; tombstones follow the runs of their commit */
 	commit.flush.seq = (reader->def->seq + 1) * 2;
 	sort_slices(&commit);
+	se_session_archive_purge(&commit);
+	se_session_archive_forget(&commit);
 
 	expires = revises ? se_session_may_expire(query, commit.expiry) : emits;
 	se_blame.query = query;
@@ -377,6 +392,7 @@ se_session_commit(Reader *reader, ReaderQuery *query, TimestampTz watermark, Tim
 	if (revises && emits)
 		release_bases(&commit);
 	query->last_slice = NULL;
+	query->revival = NULL;
 	se_state_log_close(commit.log);
 	MemoryContextSwitchTo(old);
 }

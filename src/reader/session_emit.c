@@ -81,6 +81,13 @@ changes_are_due(ReaderQuery *query, TimestampTz now)
 	return false;
 }
 
+/* Whether the cycle's rows may belong to sessions that had ended. */
+static bool
+corrects(const ReaderQuery *query)
+{
+	return query->def->allowed_lateness > 0 || query->revival != NULL;
+}
+
 /* Whether rows have come that may belong to sessions which had ended before. */
 static bool
 has_touched(ReaderQuery *query)
@@ -88,7 +95,7 @@ has_touched(ReaderQuery *query)
 	HASH_SEQ_STATUS status;
 	OpenSlice  *slice;
 
-	if (query->def->allowed_lateness == 0)
+	if (!corrects(query))
 		return false;
 	hash_seq_init(&status, query->slices);
 	while ((slice = hash_seq_search(&status)) != NULL)
@@ -362,6 +369,33 @@ withdraw_touched(SessionCommit *commit)
 			withdraw_around(commit, i, group, &chain);
 	}
 	unmark(commit);
+}
+
+/* Delete the rows of sessions that retried records have taken out of the archive. */
+static void
+withdraw_archived(SessionCommit *commit)
+{
+	ReaderQuery *query = commit->query;
+	ListCell   *cell;
+
+	foreach(cell, query->revival->sessions)
+	{
+		SeArchived *session = lfirst(cell);
+		ShownRow	row = {session->first, session->last + commit->gap};
+		int64		revision = 0;
+
+		if (session->state != ARCHIVED_TAKEN)
+			continue;
+		if (!is_emitted(query, session->first))
+		{
+			query->windows_incomplete--;
+			continue;
+		}
+		query->windows_closed--;
+		take_back(commit, session->table, session->group, &row, &revision);
+		if (revision > 0)
+			se_session_set_revision(query, session, revision);
+	}
 }
 
 /* Mark, by its last group, each session that had ended and is one still. */
@@ -639,10 +673,12 @@ se_session_emit(SessionCommit *commit)
 
 	commit->next_close = DT_NOEND;
 	commit->merged = false;
-	if (query->def->allowed_lateness > 0)
+	if (corrects(query))
 		withdraw_touched(commit);
+	if (query->revival != NULL)
+		withdraw_archived(commit);
 	commit->merged = true;
-	if (query->def->allowed_lateness > 0)
+	if (corrects(query))
 		mark_corrected(commit);
 	for (int i = 0; i < commit->nslices; i++)
 		if (commit->watermark != DT_NOBEGIN &&

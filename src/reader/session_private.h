@@ -47,6 +47,57 @@ typedef struct SessionCommit
 	TimestampTz next_expiry;
 } SessionCommit;
 
+/* A session of the archive, while its key's records are retried. */
+typedef struct SeArchived
+{
+	TimestampTz bucket;
+	SeMemtable *table;
+	SeGroup    *group;
+	const SeGroup *key;			/* the same key among those of the batch */
+	TimestampTz first;
+	TimestampTz last;
+	enum
+	{
+		ARCHIVED_STAYS, ARCHIVED_TAKEN, ARCHIVED_DELETED
+	}			state;
+} SeArchived;
+
+/* The archived sessions of the keys of retried records, for a cycle. */
+typedef struct SeRevival
+{
+	SeMemtable *keys;
+	HTAB	   *by_key;
+	List	   *sessions;		/* of SeArchived */
+	List	   *tables;			/* that hold them */
+} SeRevival;
+
+/* session_archive.c */
+
+/* The end of the slice of the log that archives the bucket which begins at "start". */
+static inline TimestampTz
+se_session_archive_end(const ReaderQuery *query, TimestampTz start)
+{
+	return start + query->plan->window.gap + 1;
+}
+
+/* Whether the archive keeps a session whose last row is at "last". */
+extern bool se_session_is_kept(const ReaderQuery *query, TimestampTz last, TimestampTz watermark);
+
+/* Archive sessions whose last rows lie in the bucket that begins at "start". */
+extern void se_session_archive(SessionCommit *commit, TimestampTz start, SeMemtable *sessions);
+
+/* Delete what is not kept any more. */
+extern void se_session_archive_purge(SessionCommit *commit);
+
+/* Delete the sessions that retried records have taken out. */
+extern void se_session_archive_forget(SessionCommit *commit);
+
+/* session_retry.c */
+
+/* Let the next row of what an archived session is part of now have this revision at least. */
+extern void se_session_set_revision(ReaderQuery *query, const SeArchived *session,
+									int64 revision);
+
 /* session_state.c */
 
 extern OpenSlice *se_session_bucket(ReaderQuery *query, TimestampTz start);

@@ -378,6 +378,22 @@ se_memtable_update(SeMemtable *table, int agg, const SeVector *args, const int *
 	se_state_error_row = -1;
 }
 
+void
+se_group_advance(SeMemtable *table, SeGroup *group, int agg, int64 value)
+{
+	static uint8_t null[1] = {0};
+	const SeGroupLayout *layout = table->layout;
+	int			row = 0;
+	SeVector	vector;
+
+	vector.rep = SE_REP_INT64;
+	vector.null = null;
+	vector.v.i64 = &value;
+	/* another aggregate may own the state */
+	se_memtable_update(table, layout->states[layout->aggs[agg].state].owner, &vector, &row, 1,
+					   &group);
+}
+
 Datum
 se_group_result(SeMemtable *table, SeGroup *group, int agg, bool *isnull)
 {

@@ -100,6 +100,9 @@ extern void se_memtable_update(SeMemtable *table, int agg, const SeVector *args,
 							   const int *rows, int nrows, SeGroup **groups);
 extern int	se_state_error_row;
 
+/* The same with one value, of an aggregate whose state is one integer. */
+extern void se_group_advance(SeMemtable *table, SeGroup *group, int agg, int64 value);
+
 /*
  * Encode all groups in hash order as chunks of at most "max_chunk" bytes (a
  * group larger than that gets a chunk of its own) and hand them to "emit" with
