@@ -47,14 +47,7 @@ se_session_mark(SeMemtable *table, SeGroup *group, int naggs, int mark, int64 *v
 void
 se_session_set_mark(SeMemtable *table, SeGroup *group, int naggs, int mark, int64 value)
 {
-	static uint8_t null[1] = {0};
-	int			row = 0;
-	SeVector	vector;
-
-	vector.rep = SE_REP_INT64;
-	vector.null = null;
-	vector.v.i64 = &value;
-	se_memtable_update(table, naggs + mark, &vector, &row, 1, &group);
+	se_group_advance(table, group, naggs + mark, value);
 }
 
 /* ---- loading ---- */
