@@ -110,6 +110,22 @@ SELECT k, n FROM short_live WHERE k <> 'z' ORDER BY k;
 SELECT send('short', '70 a 1', '70 b 1');
 CALL stream_engine.wait('short', '1 minute');
 SELECT k, n, revision FROM short WHERE k <> 'z' ORDER BY k;
+-- c is forgotten by the commit that has it, lies in the state still, and begins anew: whoever reads the state agrees
+SELECT send('short', '5 c 1');
+CALL stream_engine.wait('short', '1 minute');
+SELECT k, n, total FROM short_live WHERE k = 'c';
+SELECT send('short', '70 c 2');
+CALL stream_engine.wait('short', '1 minute');
+SELECT k, n, total FROM short_live WHERE k = 'c';
+SET stream_engine.state_cache = off;
+SELECT k, n, total FROM short_live WHERE k = 'c';
+RESET stream_engine.state_cache;
+SELECT stream_engine.pause('s_short');
+SELECT stream_engine.resume('s_short');
+SELECT send('short', '71 c 3');
+CALL stream_engine.wait('short', '1 minute');
+SELECT k, n, total FROM short_live WHERE k = 'c';
+SELECT k, n, total FROM short WHERE k = 'c';
 SELECT decoded, counted, late FROM stream_engine.stat_queries WHERE query = 'short'::regclass;
 
 -- wrong arguments

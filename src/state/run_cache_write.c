@@ -46,6 +46,15 @@ typedef struct StagedKey
 	TimestampTz end;
 } StagedKey;
 
+/* A commit appends runs, and tombstones in front of them and behind them. */
+#define MAX_STAGED_SEQS 3
+
+typedef struct StagedChunks
+{
+	int64		seq;
+	PageList	pages;
+} StagedChunks;
+
 /* A slice that the running transaction changes. */
 typedef struct StagedSlice
 {
@@ -58,9 +67,9 @@ typedef struct StagedSlice
 	bool		too_large;
 	SubTransactionId touched;
 	PageList	fill;			/* from the log, as before this transaction */
-	PageList	runs;
-	PageList	tombstones;
 	/* what was appended */
+	StagedChunks appended[MAX_STAGED_SEQS]; /* ascending */
+	int			nappended;
 	int64		last_seq;
 	int64		run;
 	int32		nruns;
@@ -303,8 +312,8 @@ static void
 refuse(StagedSlice *staged)
 {
 	cache_pages_free(&staged->fill);
-	cache_pages_free(&staged->runs);
-	cache_pages_free(&staged->tombstones);
+	for (int i = 0; i < staged->nappended; i++)
+		cache_pages_free(&staged->appended[i].pages);
 	staged->refused = true;
 }
 
@@ -341,8 +350,6 @@ stage(int32 query, TimestampTz start, TimestampTz end)
 			memset((char *) staged + sizeof(StagedKey), 0,
 				   sizeof(StagedSlice) - sizeof(StagedKey));
 			page_list_init(&staged->fill);
-			page_list_init(&staged->runs);
-			page_list_init(&staged->tombstones);
 			LWLockAcquire(cache_lock(a->partition), LW_SHARED);
 			slice = cache_slice(a->partition, a->shared, start, end);
 			staged->slice = slice ? (int32) (slice - run_cache_slices) : NONE;
@@ -364,6 +371,39 @@ stage(int32 query, TimestampTz start, TimestampTz end)
 	return staged;
 }
 
+static int
+staged_pages(const StagedSlice *staged)
+{
+	int			n = staged->fill.n;
+
+	for (int i = 0; i < staged->nappended; i++)
+		n += staged->appended[i].pages.n;
+	return n;
+}
+
+/*
+ * Where chunks with a seq are put, so that the slice has them in the order of seq, as the
+ * log; NULL if there are too many.
+ */
+static PageList *
+pages_of_seq(StagedSlice *staged, int64 seq)
+{
+	int			i = staged->nappended;
+
+	while (i > 0 && staged->appended[i - 1].seq > seq)
+		i--;
+	if (i > 0 && staged->appended[i - 1].seq == seq)
+		return &staged->appended[i - 1].pages;
+	if (staged->nappended == MAX_STAGED_SEQS)
+		return NULL;
+	memmove(&staged->appended[i + 1], &staged->appended[i],
+			sizeof(StagedChunks) * (staged->nappended - i));
+	staged->nappended++;
+	staged->appended[i].seq = seq;
+	page_list_init(&staged->appended[i].pages);
+	return &staged->appended[i].pages;
+}
+
 static bool
 put_chunk(StagedSlice *staged, PageList *list, const SeCacheChunk *chunk, int64 commit,
 		  bool evict)
@@ -373,8 +413,7 @@ put_chunk(StagedSlice *staged, PageList *list, const SeCacheChunk *chunk, int64 
 	RunChunk   *stored;
 
 	if (chunk->size > PAGE_DATA || space > PAGE_DATA ||
-		staged->fill.n + staged->runs.n + staged->tombstones.n >=
-		run_cache->npages / MAX_SLICE_SHARE)
+		staged_pages(staged) >= run_cache->npages / MAX_SLICE_SHARE)
 	{
 		staged->too_large = true;
 		return false;
@@ -427,10 +466,13 @@ se_run_cache_append(int32 query, TimestampTz start, TimestampTz end, const SeCac
 	staged->largest = Max(staged->largest, staged->run);
 	staged->entries += ngroups;
 	staged->bytes += chunk->size;
-	if (!staged->refused &&
-		!put_chunk(staged, chunk->ngroups < 0 ? &staged->tombstones : &staged->runs, chunk,
-				   commit_seq, true))
-		refuse(staged);
+	if (!staged->refused)
+	{
+		PageList   *pages = pages_of_seq(staged, chunk->seq);
+
+		if (pages == NULL || !put_chunk(staged, pages, chunk, commit_seq, true))
+			refuse(staged);
+	}
 }
 
 void
@@ -591,8 +633,8 @@ link_slice(Attached *a, StagedSlice *staged)
 	/* it may have been evicted since */
 	if (slice->complete && !staged->refused)
 	{
-		link_pages(slice, query, &staged->runs);
-		link_pages(slice, query, &staged->tombstones);
+		for (int i = 0; i < staged->nappended; i++)
+			link_pages(slice, query, &staged->appended[i].pages);
 		slice->referenced = true;
 		if (slice->pages.n > run_cache->npages / MAX_SLICE_SHARE)
 			slice->too_large = staged->refused = true;
