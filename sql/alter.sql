@@ -153,6 +153,20 @@ SELECT count(*) FROM stream_engine.late_events WHERE query = 'closing'::regclass
 SELECT * FROM stream_engine.verify('closing');
 SELECT sum(n) FROM changing_live;
 
+-- staging ends and begins again
+SELECT stream_engine.create_stream('staged', server => 'alter_server', topic => 'orders',
+	columns => 'kind text, t timestamptz', event_time => 't', max_future => '100000 days');
+CALL stream_engine.wait('staged', '1 minute');
+SELECT count(*) = (SELECT count(*) FROM log) AS all_are_staged FROM staged_recent;
+SELECT stream_engine.alter_stream('staged', staging_retention => '0');
+INSERT INTO log SELECT 0, max("offset") + 1, NULL, NULL, convert_to('{"t": "2026-01-05T00:50:00Z", "kind": "off"}', 'UTF8') FROM log;
+CALL stream_engine.wait('staged', '1 minute');
+SELECT stream_engine.alter_stream('staged', staging_retention => '1 hour');
+INSERT INTO log SELECT 0, max("offset") + 1, NULL, NULL, convert_to('{"t": "2026-01-05T00:51:00Z", "kind": "on"}', 'UTF8') FROM log;
+CALL stream_engine.wait('staged', '1 minute');
+SELECT kind FROM staged_recent WHERE kind LIKE 'o%';
+SELECT stream_engine.drop_stream('staged');
+
 -- all that is counted, in one form
 SELECT name, value > 0 AS positive FROM stream_engine.metrics()
 	WHERE labels @> '{"query": "closing"}' AND name NOT IN ('query_filtered_total', 'query_before_start_total') ORDER BY name COLLATE "C";

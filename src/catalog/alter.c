@@ -154,16 +154,26 @@ change_json_options(OptionChanges *changes, Jsonb *options)
 	}
 }
 
-/* Staging has tables and a reader, which are made with the stream. */
+/* Staging has tables and a reader of its own, which are made with the stream. */
 static void
 check_staging(FunctionCallInfo fcinfo, const SeStream *stream)
 {
+	SeCatalogScope scope;
+	Oid			type = INT4OID;
+	Datum		value = Int32GetDatum(stream->id);
 	Interval   *retention;
+	bool		has_staging;
 
-	if (PG_ARGISNULL(STREAM_STAGING_RETENTION) || stream->options.staging_retention > 0)
+	if (PG_ARGISNULL(STREAM_STAGING_RETENTION))
 		return;
 	retention = PG_GETARG_INTERVAL_P(STREAM_STAGING_RETENTION);
-	if (retention->month != 0 || retention->day != 0 || retention->time != 0)
+	if (retention->month == 0 && retention->day == 0 && retention->time == 0)
+		return;
+	se_catalog_begin(&scope);
+	has_staging = se_spi("SELECT FROM stream_engine.reader WHERE stream = $1 AND head", 1, &type,
+						 &value, NULL, SPI_OK_SELECT) > 0;
+	se_catalog_end(&scope);
+	if (!has_staging)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("stream %s keeps no rows, which cannot be altered", stream->name),
