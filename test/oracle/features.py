@@ -60,7 +60,10 @@ def widen_queries(workload, rng, starts):
                 query.options["emit_partial"] = "true"
         if workload.kind == "triggers":
             widen_triggers(query, rng)
-        if workload.kind == "replays" and rng.random() < 0.8:
+        if workload.kind == "session_retries" and rng.random() < 0.3:
+            query.lateness = rng.choice((SECOND, 60 * SECOND, 3600 * SECOND))
+            query.options["allowed_lateness"] = f"{query.lateness} microseconds"
+        if workload.kind in ("replays", "session_retries") and rng.random() < 0.8:
             query.horizon = rng.choice((1, 20 * SECOND, 3600 * SECOND, 100 * 86400 * SECOND))
             query.options["correction_horizon"] = f"{query.horizon} microseconds"
         if workload.kind == "watermarks" and rng.random() < 0.3 and query.kind != "session":
@@ -170,10 +173,11 @@ def widen_steps(workload, rng):
         if workload.idle_close is not None:
             put_in(steps, rng, ("idle_closed",))
             steps[-1:] = [("idle_closed",), ("check",)]
-    if workload.kind == "replays":
+    if workload.kind in ("replays", "session_retries"):
         for index, query in enumerate(workload.queries):
             for _ in range(rng.randint(0, 3) if query.horizon else 0):
                 put_in(steps, rng, ("retry_late", index, rng.choice((1, 2, 3))))
+    if workload.kind == "replays":
         if rng.random() < 0.8:
             put_in(steps, rng, ("mend",))
         steps.insert(len(steps) - 1, ("check",))

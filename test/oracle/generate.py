@@ -16,7 +16,7 @@ from calendars import DAY, HOUR, MINUTE, SECOND
 from simulator import BAD, FUTURE, GOOD, TOMBSTONE, Record
 
 KINDS = ("tumble", "hop", "cumulate", "session", "global", "lateness", "changes",
-         "triggers", "watermarks", "replays", "zones", "session_late", "session_changes", "processing")
+         "triggers", "watermarks", "replays", "zones", "session_late", "session_changes", "processing", "session_retries")
 
 # What a workload may contain besides, if it is asked for.
 EXTRAS = ("longkeys", "starts")
@@ -26,7 +26,7 @@ WINDOWS = {"tumble": ("tumble",), "hop": ("hop",), "cumulate": ("cumulate",), "s
            "global": ("global",), "lateness": ("tumble", "hop", "cumulate"), "changes": ("tumble", "hop", "cumulate"),
            "triggers": ("global",), "watermarks": ("tumble", "hop", "cumulate", "session"),
            "replays": ("tumble", "hop", "cumulate"), "zones": ("tumble", "hop", "cumulate"), "session_late": ("session",),
-           "session_changes": ("session",), "processing": ("tumble", "hop", "cumulate", "session")}
+           "session_changes": ("session",), "session_retries": ("session",), "processing": ("tumble", "hop", "cumulate", "session")}
 
 # (size, every or step or None, time zones may be used)
 SIZES = {

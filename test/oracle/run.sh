@@ -24,7 +24,7 @@ set -euo pipefail
 # shellcheck source=test/lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/../lib.sh"
 
-enabled_kinds=tumble,hop,cumulate,session,session_late,session_changes,global,triggers,lateness,changes,watermarks,replays,zones,processing
+enabled_kinds=tumble,hop,cumulate,session,session_late,session_changes,session_retries,global,triggers,lateness,changes,watermarks,replays,zones,processing
 
 usage()
 {

@@ -173,6 +173,7 @@ class Simulation:
         self.previous = Commit(0, None, NEVER, {}, {}, {})
         self.sessions = defaultdict(list)  # by key: those that can still grow
         self.expired = []  # (key, session): those that cannot, and may have to be emitted
+        self.archive = defaultdict(list)  # by key: those that only a retry can reach
         self.dropped = set()  # windows of rows that a merge has taken away
         self.changed = {}
         self.held = []
@@ -353,7 +354,7 @@ class Simulation:
     def retry(self, position, record):
         """A late record counts after all, in the windows whose state is kept."""
         query = self.query
-        windows = self.windows_of(record)
+        windows = [(record.time, record.time + query.gap)] if query.kind == "session" else self.windows_of(record)
         kept = [w for w in windows if w[1] + max(query.lateness, query.horizon) > self.previous.watermark]
         if not kept:
             return
@@ -361,6 +362,9 @@ class Simulation:
         counters = self.verdict.counters[record.partition]
         counters["late"] -= 1
         counters["late_assignments"] -= len(windows)
+        if query.kind == "session":
+            self.retry_session(record, query.key(record.values), counters)
+            return
         self.count(record, query.key(record.values), kept, counters, len(windows) - len(kept))
 
     # ---- windows ----
@@ -431,7 +435,31 @@ class Simulation:
             counters["failed"] += 1
             return
         counters["counted"] += 1
-        grown = Session(time)
+        self.sessions[key] = [s for s in self.sessions[key] if s not in near and s not in expired]
+        self.join(record, key, near)
+
+    def retry_session(self, record, key, counters):
+        query = self.query
+        if query.failing is not None and query.failing(key):
+            counters["failed"] += 1
+            return
+        counters["counted"] += 1
+        near, low, high = [], record.time, record.time
+        reach = self.sessions[key] + [s for s in self.archive[key]
+                                      if s.high + query.gap + query.horizon > self.previous.watermark]
+        while True:
+            found = [s for s in reach if s not in near and s.low - query.gap <= high and low <= s.high + query.gap]
+            if not found:
+                break
+            near += found
+            low, high = min([low] + [s.low for s in found]), max([high] + [s.high for s in found])
+        for kept in (self.sessions, self.archive):
+            kept[key] = [s for s in kept[key] if s not in near]
+        self.join(record, key, near)
+
+    def join(self, record, key, near):
+        """The record and sessions become one."""
+        grown = Session(record.time)
         for session in near:
             grown.low, grown.high = min(grown.low, session.low), max(grown.high, session.high)
             grown.group.rows += session.group.rows
@@ -441,7 +469,7 @@ class Simulation:
             if session.group.row is not None:
                 grown.group.next = max(grown.group.next, session.group.revision + 1)
         grown.group.rows.append(record)
-        self.sessions[key] = [s for s in self.sessions[key] if s not in near and s not in expired] + [grown]
+        self.sessions[key].append(grown)
 
     def close_sessions(self, watermark, seq):
         query = self.query
@@ -449,6 +477,8 @@ class Simulation:
             self.verdict.groups.pop(window, None)
         self.dropped = set()
         closing = list(self.expired)
+        for key, session in self.expired:
+            self.archive[key].append(session)
         self.expired = []
         for key, sessions in list(self.sessions.items()):
             closing += [(key, s) for s in sessions if s.high + query.gap <= watermark and s.changed]
@@ -460,6 +490,7 @@ class Simulation:
             for session in sessions:
                 session.changed = session.high + query.gap > watermark
             self.sessions[key] = [s for s in sessions if s.high + query.gap + query.lateness > watermark]
+            self.archive[key] += [s for s in sessions if s not in self.sessions[key]]
         for key, session in closing:
             self.close_session(key, session, seq)
 
