@@ -63,6 +63,26 @@ rough_size(const SeQueryPlan *plan, const SeVector *keys, int row)
 }
 
 bool
+se_keys_are_short(const SeQueryPlan *plan, const SeVector *keys, const int *rows, int n)
+{
+	Size		size = 0;
+
+	for (int k = 0; k < plan->nkeys; k++)
+	{
+		const SeVector *key = &keys[k];
+		Size		longest = sizeof(int64);
+
+		if (key->rep == SE_REP_DATUM)
+			return false;
+		for (int i = 0; key->rep == SE_REP_TEXT && i < n; i++)
+			if (!key->null[rows[i]])
+				longest = Max(longest, (Size) key->v.text[rows[i]].len);
+		size += longest;
+	}
+	return size <= HARMLESS_SIZE;
+}
+
+bool
 se_key_fits(const SeQueryPlan *plan, const SeVector *keys, int row)
 {
 	Size		size = MAXALIGN(sizeof(IndexTupleData) + sizeof(IndexAttributeBitMapData)) +

@@ -10,6 +10,10 @@
 /* Whether any key of the query has values of any length. */
 extern bool se_has_long_keys(const SeQueryPlan *plan);
 
+/* Whether it is obvious that the evaluated keys of rows[0..n-1] can be indexed. */
+extern bool se_keys_are_short(const SeQueryPlan *plan, const SeVector *keys, const int *rows,
+							  int n);
+
 /* Whether the evaluated key of a row can be indexed. */
 extern bool se_key_fits(const SeQueryPlan *plan, const SeVector *keys, int row);
 

@@ -265,6 +265,7 @@ judge_batch(Reader *reader, SeBatch *batch, const SeRecord *records, int nrecord
 	TimestampTz latest = processing_time ? DT_NOEND : now + reader->stream->options.max_future;
 	int			ngood = 0;
 	int			error = 0;
+	const ReaderPartition *identified = NULL;
 
 	if (!processing_time)
 		learn_verdicts(reader, batch, event_time, nrecords);
@@ -325,8 +326,11 @@ judge_batch(Reader *reader, SeBatch *batch, const SeRecord *records, int nrecord
 		const SeRecord *record = &records[i];
 		ReaderPartition *partition = &reader->partitions[record->partition];
 
-		if (record->offset == partition->last_offset)
+		if (partition != identified && record->offset == partition->last_offset)
+		{
 			partition->last_checksum = se_record_checksum(record);
+			identified = partition;
+		}
 	}
 	return ngood;
 }
@@ -668,6 +672,8 @@ drop_long_keys(Reader *reader, ReaderQuery *query, const SeRecord *records, int 
 {
 	int			kept = 0;
 
+	if (se_keys_are_short(query->plan, se_eval_keys(query->eval), rows, n))
+		return n;
 	for (int i = 0; i < n; i++)
 	{
 		const SeRecord *record = &records[rows[i]];

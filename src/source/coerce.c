@@ -166,6 +166,9 @@ is_plain_integer(const char *s, int len)
 static void
 int_column(const Loop *loop, int64 low, int64 high)
 {
+	/* digits that need not be read if nobody wants the value: it is in range */
+	int			harmless = loop->column->needed ? 0 : high > PG_INT16_MAX ? 8 : 4;
+
 	for (int row = 0; row < loop->nrows; row++)
 	{
 		const SeJsonValue *value = &loop->values[row];
@@ -173,6 +176,8 @@ int_column(const Loop *loop, int64 low, int64 high)
 		SeScalarStatus status;
 
 		if (!has_value(loop, row))
+			continue;
+		if (value->digits && value->len <= harmless)
 			continue;
 		if (value->kind != SE_JSON_NUMBER &&
 			(value->kind != SE_JSON_STRING || !is_plain_integer(value->data, value->len)))

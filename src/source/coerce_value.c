@@ -275,7 +275,7 @@ next_value(const char **at, SeJsonValue *value)
 	const char *s = *at;
 	int			depth = 0;
 
-	value->escaped = false;
+	value->escaped = value->digits = false;
 	value->data = s;
 	switch (*s)
 	{
@@ -336,7 +336,7 @@ skip_space(const char *s)
 static void
 malformed_array(const ArrayBuild *build, const char *detail)
 {
-	SeJsonValue all = {build->text, build->len, SE_JSON_ARRAY, false};
+	SeJsonValue all = {build->text, build->len, SE_JSON_ARRAY, false, false};
 
 	ereport(ERROR,
 			(errcode(ERRCODE_INVALID_TEXT_REPRESENTATION),

@@ -446,7 +446,7 @@ value:
 		uint32_t	token_end;
 
 		value.data = base + pos;
-		value.escaped = false;
+		value.escaped = value.digits = false;
 		switch (base[pos])
 		{
 			case '{':
@@ -548,7 +548,7 @@ end_container:
 		value.data = base + frame->start;
 		value.len = (int32_t) (pos + 1 - frame->start);
 		value.kind = frame->is_array ? SE_JSON_ARRAY : SE_JSON_OBJECT;
-		value.escaped = false;
+		value.escaped = value.digits = false;
 		json->values[(size_t) frame->node->slot * SE_BATCH_MAX + row] = value;
 	}
 	if (frame == json->stack)

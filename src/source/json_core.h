@@ -46,6 +46,7 @@ typedef struct SeJsonValue
 	int32_t		len;
 	uint8_t		kind;			/* SeJsonKind */
 	bool		escaped;		/* a string that se_json_unescape must read */
+	bool		digits;			/* known to be a number of at most 8 digits, no more */
 } SeJsonValue;
 
 typedef enum SeJsonError

@@ -101,10 +101,11 @@ is_number(const char *s, const char *end)
 
 /*
  * Does [s, s + len) hold digits, with a point between them perhaps?  True only if
- * it is a number; false may be one, too.  Eight bytes may be read.
+ * it is a number; false may be one, too.  Eight bytes may be read.  *digits
+ * becomes true if it is known to be nothing but digits.
  */
 static inline bool
-is_short_number(const char *s, uint32_t len)
+is_short_number(const char *s, uint32_t len, bool *digits)
 {
 #if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
 	uint64_t	bytes;
@@ -117,7 +118,10 @@ is_short_number(const char *s, uint32_t len)
 	bytes = (bytes ^ UINT64_C(0x3030303030303030)) << (8 - len) * 8;
 	others = (bytes | (bytes + UINT64_C(0x0606060606060606))) & UINT64_C(0xF0F0F0F0F0F0F0F0);
 	if (others == 0)
+	{
+		*digits = true;
 		return len == 1 || *s != '0';
+	}
 
 	/* the first byte that is no digit, counted from the start of the number */
 	at = __builtin_ctzll(others) / 8 - (8 - (int) len);
@@ -140,6 +144,7 @@ read_scalar(const char *base, uint32_t pos, uint32_t next, SeJsonValue *value)
 	value->data = base + pos;
 	value->len = (int32_t) (next - pos);
 	value->escaped = false;
+	value->digits = false;
 	switch (base[pos])
 	{
 		case '"':
@@ -159,7 +164,7 @@ read_scalar(const char *base, uint32_t pos, uint32_t next, SeJsonValue *value)
 		case '8':
 		case '9':
 			value->kind = SE_JSON_NUMBER;
-			return is_short_number(value->data, value->len) ||
+			return is_short_number(value->data, value->len, &value->digits) ||
 				is_number(value->data, value->data + value->len);
 		case 't':
 			value->kind = SE_JSON_TRUE;
