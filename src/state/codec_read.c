@@ -508,21 +508,59 @@ open_chunk(Reader *reader, const char *bytes, Size size)
 	return little_endian32(count);
 }
 
+/* Merge the states of entries [first, last) to those of their groups, state by state. */
+static void
+merge_states(SeMemtable *table, SeGroup **groups, int first, int last)
+{
+	const SeGroupLayout *layout = table->layout;
+
+	for (int s = 0; s < layout->nstates && first < last; s++)
+		se_kernel_merge_block(table, &layout->states[s], groups + first,
+							  table->scratch + first * layout->slot_size, last - first);
+}
+
 /* Merge "n" decoded entries. */
 static void
 merge_block(SeMemtable *table, int n)
 {
 	const SeGroupLayout *layout = table->layout;
 	char	   *entries = table->scratch;
+	SeGroup    *groups[SE_STATE_BLOCK];
+	int			first = 0;
 
 	for (int i = 0; i < n; i++)
 	{
 		const SeGroup *entry = (const SeGroup *) (entries + i * layout->slot_size);
+		const char *slot = (const char *) slot_at(table, home_of(table, entry->hash));
 
-		__builtin_prefetch(slot_at(table, home_of(table, entry->hash)), 1);
+		for (uint32 at = 0; at < layout->slot_size; at += 64)
+			__builtin_prefetch(slot + at, 1);
 	}
 	for (int i = 0; i < n; i++)
-		se_group_merge(table, (const SeGroup *) (entries + i * layout->slot_size));
+	{
+		const SeGroup *entry = (const SeGroup *) (entries + i * layout->slot_size);
+		int64		before = table->ngroups;
+
+		if (layout->has_combine)
+		{
+			se_group_merge(table, entry);
+			continue;
+		}
+		while (unlikely((groups[i] = se_memtable_find(table, entry)) == NULL))
+		{
+			/* groups will move: finish those that were found */
+			merge_states(table, groups, first, i);
+			first = i;
+			se_memtable_grow(table);
+		}
+		if (table->ngroups > before)
+		{
+			se_group_adopt(table, groups[i], entry);
+			groups[i] = NULL;
+		}
+	}
+	if (!layout->has_combine)
+		merge_states(table, groups, first, n);
 }
 
 void

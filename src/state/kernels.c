@@ -249,6 +249,44 @@ se_kernel_merge(SeMemtable *table, const SeStateDef *state, SeGroup *to, const S
 	to->has[state->has_word] |= state->has_bit;
 }
 
+/*
+ * The same for the entries, a slot each, of several groups; an entry whose group is NULL
+ * is left out.
+ */
+void
+se_kernel_merge_block(SeMemtable *table, const SeStateDef *state, SeGroup **groups,
+					  const char *entries, int n)
+{
+	const uint32 stride = table->layout->slot_size;
+
+	switch (state->with_count ? STATE_COMBINE : state->kind)
+	{
+		case STATE_COUNT:
+			for (int i = 0; i < n; i++)
+			{
+				const SeGroup *entry = (const SeGroup *) (entries + i * stride);
+				int64	   *target = groups[i] ? state_of(state, groups[i]) : NULL;
+
+				if (target != NULL)
+					*target = add_int64(*target, *(int64 *) state_of(state, entry));
+			}
+			break;
+		case STATE_SUM_DECIMAL:
+			se_decimal_sum_merge_block(table, state, groups, entries, n);
+			break;
+		case STATE_MIN_DECIMAL:
+		case STATE_MAX_DECIMAL:
+			se_decimal_minmax_merge_block(table, state, groups, entries, n);
+			break;
+		default:
+			for (int i = 0; i < n; i++)
+				if (groups[i] != NULL)
+					se_kernel_merge(table, state, groups[i],
+									(const SeGroup *) (entries + i * stride));
+			break;
+	}
+}
+
 static Datum
 int_result(const SeAggDef *agg, int64 value)
 {

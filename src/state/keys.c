@@ -45,7 +45,7 @@ static const int64 power_of_ten[SE_DECIMAL_MAX_SCALE + 1] = {
 };
 
 /*
- * Fill layout->keys, key_size and single_int.  Raises
+ * Fill layout->keys, key_size, single_int and single_text.  Raises
  * ERRCODE_UNDEFINED_FUNCTION for a type that cannot be hashed, and
  * ERRCODE_FEATURE_NOT_SUPPORTED for one that cannot be stored.
  */
@@ -125,6 +125,7 @@ se_keys_compile(SeGroupLayout *layout, const SeKeySpec *specs, MemoryContext con
 	}
 	layout->key_size = offset;
 	layout->single_int = layout->nkeys == 1 && layout->keys[0].kind == KEY_INT64;
+	layout->single_text = layout->nkeys == 1 && layout->keys[0].kind == KEY_TEXT;
 }
 
 /* The numeric that a wide decimal points to. */
@@ -204,6 +205,14 @@ hash_long_text(uint64 hash, const char *data, uint32 len)
 }
 
 static inline uint64
+hash_of_text(uint64 hash, const SeTextKey *key)
+{
+	if (unlikely(key->len > TEXT_KEY_INLINE))
+		return hash_long_text(hash, key->u.data, key->len);
+	return mix_hash(mix_hash(hash, ((const uint64 *) key)[0]), ((const uint64 *) key)[1]);
+}
+
+static inline uint64
 hash_of_float(double value)
 {
 	uint64		bits;
@@ -257,18 +266,8 @@ se_key_hash(const SeGroupLayout *layout, const SeGroup *probe)
 					break;
 				}
 			case KEY_TEXT:
-				{
-					const SeTextKey *text_key = (const SeTextKey *) part;
-
-					if (likely(text_key->len <= TEXT_KEY_INLINE))
-					{
-						hash = mix_hash(hash, ((const uint64 *) text_key)[0]);
-						hash = mix_hash(hash, ((const uint64 *) text_key)[1]);
-					}
-					else
-						hash = hash_long_text(hash, text_key->u.data, text_key->len);
-					break;
-				}
+				hash = hash_of_text(hash, (const SeTextKey *) part);
+				break;
 			case KEY_DATUM:
 				hash = mix_hash(hash, DatumGetUInt32(FunctionCall1Coll(key->hash, key->collation,
 																	   *(const Datum *) part)));
@@ -323,22 +322,9 @@ se_key_equal(const SeGroupLayout *layout, const SeGroup *a, const SeGroup *b)
 					return false;
 				break;
 			case KEY_TEXT:
-				{
-					const SeTextKey *left = (const SeTextKey *) x;
-					const SeTextKey *right = (const SeTextKey *) y;
-
-					/* the length and the first four bytes at once */
-					if (*(const uint64 *) left != *(const uint64 *) right)
-						return false;
-					if (left->len <= TEXT_KEY_INLINE)
-					{
-						if (memcmp(left->u.rest, right->u.rest, sizeof(left->u.rest)) != 0)
-							return false;
-					}
-					else if (memcmp(left->u.data, right->u.data, left->len) != 0)
-						return false;
-					break;
-				}
+				if (!text_key_equal((const SeTextKey *) x, (const SeTextKey *) y))
+					return false;
+				break;
 			case KEY_DATUM:
 				if (!DatumGetBool(FunctionCall2Coll(key->equal, key->collation,
 													*(const Datum *) x, *(const Datum *) y)))
@@ -376,6 +362,29 @@ se_key_load(SeMemtable *table, const SeVector *vectors, const int *rows, int nro
 			probe->nulls = SLOT_OCCUPIED | isnull;
 			*(int64 *) slot_key(layout, probe) = value;
 			probe->hash = finish_hash(mix_hash(HASH_SEED, isnull ? HASH_NULL : (uint64) value));
+		}
+		return;
+	}
+	if (layout->single_text && vectors[0].rep == SE_REP_TEXT)
+	{
+		const uint8 *null = vectors[0].null;
+		const SeSlice *values = vectors[0].v.text;
+
+		for (int i = 0; i < nrows; i++)
+		{
+			SeGroup    *probe = (SeGroup *) (probes + i * stride);
+			SeTextKey  *key = (SeTextKey *) slot_key(layout, probe);
+			int			row = rows[i];
+
+			if (unlikely(null[row]))
+			{
+				probe->nulls = SLOT_OCCUPIED | 1;
+				probe->hash = finish_hash(mix_hash(HASH_SEED, HASH_NULL));
+				continue;
+			}
+			probe->nulls = SLOT_OCCUPIED;
+			text_key_set(key, values[row].data, values[row].len);
+			probe->hash = finish_hash(hash_of_text(HASH_SEED, key));
 		}
 		return;
 	}

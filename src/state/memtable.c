@@ -259,6 +259,13 @@ se_memtable_find(SeMemtable *table, const SeGroup *probe)
 				if (*(int64 *) slot_key(layout, group) == *(int64 *) slot_key(layout, probe))
 					return group;
 			}
+			else if (layout->single_text)
+			{
+				if ((nulls & 1) != 0 ||
+					text_key_equal((const SeTextKey *) slot_key(layout, group),
+								   (const SeTextKey *) slot_key(layout, probe)))
+					return group;
+			}
 			else if (se_key_equal(layout, group, probe))
 				return group;
 		}

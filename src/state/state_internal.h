@@ -166,6 +166,7 @@ struct SeGroupLayout
 	int			nkeys;
 	SeKeyDef   *keys;
 	bool		single_int;		/* the key is one KEY_INT64 */
+	bool		single_text;	/* the key is one KEY_TEXT */
 	uint32		key_offset;		/* of the key parts, in the slot */
 	uint32		key_size;
 	int			naggs;
@@ -280,6 +281,17 @@ text_key_data(const SeTextKey *key)
 	return key->len <= TEXT_KEY_INLINE ? key->prefix : key->u.data;
 }
 
+static inline bool
+text_key_equal(const SeTextKey *a, const SeTextKey *b)
+{
+	/* the length and the first four bytes at once */
+	if (*(const uint64 *) a != *(const uint64 *) b)
+		return false;
+	if (likely(a->len <= TEXT_KEY_INLINE))
+		return memcmp(a->u.rest, b->u.rest, sizeof(a->u.rest)) == 0;
+	return memcmp(a->u.data, b->u.data, a->len) == 0;
+}
+
 /*
  * Make *key hold the bytes when they are few, else refer to them.
  */
@@ -349,6 +361,8 @@ extern void se_kernel_update(SeMemtable *table, const SeStateDef *state, const S
 							 const int *rows, int nrows, SeGroup **groups);
 extern void se_kernel_merge(SeMemtable *table, const SeStateDef *state, SeGroup *to,
 							const SeGroup *from);
+extern void se_kernel_merge_block(SeMemtable *table, const SeStateDef *state, SeGroup **groups,
+								  const char *entries, int n);
 extern Datum se_kernel_result(const SeAggDef *agg, const SeStateDef *state, const SeGroup *group,
 							  bool *isnull);
 
@@ -364,6 +378,10 @@ extern void se_decimal_minmax_update(SeMemtable *table, const SeStateDef *state,
 extern void se_decimal_own(SeMemtable *table, const SeStateDef *state, SeGroup *group);
 extern void se_decimal_minmax_merge(SeMemtable *table, const SeStateDef *state, SeGroup *to,
 									SeDecimal value);
+extern void se_decimal_sum_merge_block(SeMemtable *table, const SeStateDef *state,
+									   SeGroup **groups, const char *entries, int n);
+extern void se_decimal_minmax_merge_block(SeMemtable *table, const SeStateDef *state,
+										  SeGroup **groups, const char *entries, int n);
 
 /* combine.c */
 
@@ -382,12 +400,26 @@ extern Datum se_combine_result(SeMemtable *table, const SeStateDef *state, SeGro
 							   bool *isnull);
 extern const char *se_combine_refusal(const Aggref *aggref);
 
+/* Give a group that is new the states of its entry, of which none is of STATE_COMBINE. */
+static inline void
+se_group_adopt(SeMemtable *table, SeGroup *group, const SeGroup *entry)
+{
+	const SeGroupLayout *layout = table->layout;
+	uint32		states_offset = layout->key_offset + layout->key_size;
+
+	memcpy(group->has, entry->has, layout->has_words * sizeof(uint64));
+	memcpy((char *) group + states_offset, (const char *) entry + states_offset,
+		   layout->slot_size - states_offset);
+	for (int s = 0; s < layout->nstates && !layout->plain; s++)
+		if (layout->states[s].rep == SE_REP_DECIMAL)
+			se_decimal_own(table, &layout->states[s], group);
+}
+
 /* Merge a decoded entry, or a slot of another table if no state is of STATE_COMBINE. */
 static inline void
 se_group_merge(SeMemtable *table, const SeGroup *entry)
 {
 	const SeGroupLayout *layout = table->layout;
-	uint32		states_offset = layout->key_offset + layout->key_size;
 	int64		before = table->ngroups;
 	SeGroup    *group;
 
@@ -395,12 +427,7 @@ se_group_merge(SeMemtable *table, const SeGroup *entry)
 		se_memtable_grow(table);
 	if (table->ngroups > before && !layout->has_combine)
 	{
-		memcpy(group->has, entry->has, layout->has_words * sizeof(uint64));
-		memcpy((char *) group + states_offset, (const char *) entry + states_offset,
-			   layout->slot_size - states_offset);
-		for (int s = 0; s < layout->nstates && !layout->plain; s++)
-			if (layout->states[s].rep == SE_REP_DECIMAL)
-				se_decimal_own(table, &layout->states[s], group);
+		se_group_adopt(table, group, entry);
 		return;
 	}
 	for (int s = 0; s < layout->nstates; s++)

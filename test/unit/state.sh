@@ -20,7 +20,8 @@ se_copy_server
 cp -r "$SE_SOURCE/src/state" "$SE_SOURCE/src/compat" "$build/"
 cp "$SE_SOURCE"/src/source/{vector.c,vector.h,columns.h} "$build/source/"
 cp "$SE_SOURCE/test/unit/state_test.c" "$build/"
-rm -f "$build"/state/state_log.* "$build"/state/*.o "$build"/*/*.bc
+# what needs the rest of the engine
+rm -f "$build"/state/{state_log,run_cache,segments}* "$build"/state/*.o "$build"/*/*.bc
 cat >"$build/Makefile" <<'MAKE'
 MODULE_big = state_test
 OBJS = state_test.o source/vector.o $(patsubst %.c,%.o,$(sort $(wildcard state/*.c)))
