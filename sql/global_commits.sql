@@ -38,10 +38,10 @@ BEGIN
 	EXECUTE format('SELECT stream_engine.create_query(%L, %L, %s)', name, format(query, name), arguments);
 END $$;
 
-ALTER SYSTEM SET stream_engine.commit_interval = '1 h';
-ALTER SYSTEM SET stream_engine.max_commit_interval = '1 h';
+ALTER SYSTEM SET stream_engine.commit_interval = '1 min';
+ALTER SYSTEM SET stream_engine.max_commit_interval = '10 min';
 SELECT pg_reload_conf();
-CALL until($$ current_setting('stream_engine.commit_interval') = '1h' $$);
+CALL until($$ current_setting('stream_engine.commit_interval') = '1min' $$);
 
 -- two records of a key are not three, a third is; NULL is a key, and WHERE does not let all count
 DO $$ BEGIN PERFORM make('by_count', 'trigger_count => 3'); END $$;

@@ -467,6 +467,22 @@ se_reader_load(int32 id)
 	return reader;
 }
 
+/*
+ * pg_upgrade brings along positions and state and leaves the database its oid, but
+ * the cluster has another identifier.  No dump has positions, and no template has the
+ * oid of its copy: what has both goes on here, as a physical copy does.
+ */
+static void
+adopt_upgraded_streams(Datum home)
+{
+	Oid			type = TEXTOID;
+
+	se_spi("UPDATE stream_engine.stream s SET home = $1 WHERE s.home <> $1"
+		   " AND pg_catalog.split_part(s.home, '/', 2) = pg_catalog.split_part($1, '/', 2)"
+		   " AND EXISTS (SELECT FROM stream_engine.reader r WHERE r.stream = s.id)",
+		   1, &type, &home, NULL, SPI_OK_UPDATE);
+}
+
 int
 se_catalog_wanted_readers(int32 **readers)
 {
@@ -477,6 +493,7 @@ se_catalog_wanted_readers(int32 **readers)
 	int			count;
 
 	se_catalog_begin(&scope);
+	adopt_upgraded_streams(home);
 	se_spi("SELECT r.id FROM stream_engine.reader r"
 		   " JOIN stream_engine.stream s ON s.id = r.stream"
 		   " WHERE s.state = 'running' AND s.home = $1 AND (r.head OR EXISTS"

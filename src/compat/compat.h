@@ -209,4 +209,15 @@
 #define se_check_valid_result_rel(relation, operation) CheckValidResultRel(relation, operation)
 #endif
 
+/*
+ * Servers of one generation read each other's stored states after pg_upgrade: keys
+ * hash alike, and what core's aggregates write by their serialization functions has
+ * the same form.  An aggregate whose transition type differs tells so by that type.
+ */
+#if PG_VERSION_NUM < 190000
+#define SE_STATE_GENERATION 15
+#else
+#define SE_STATE_GENERATION (PG_VERSION_NUM / 10000)
+#endif
+
 #endif							/* SE_COMPAT_H */

@@ -330,7 +330,7 @@ stamp_collation(uint32 stamp, Oid collation)
 static uint32
 compute_stamp(const SeGroupLayout *layout, const Aggref **state_refs, const Oid *transtypes)
 {
-	uint32		stamp = hash_combine(FORMAT_VERSION, PG_VERSION_NUM / 10000);
+	uint32		stamp = hash_combine(FORMAT_VERSION, SE_STATE_GENERATION);
 
 	stamp = hash_combine(stamp, layout->nkeys);
 	for (int i = 0; i < layout->nkeys; i++)
