@@ -262,12 +262,33 @@ CREATE TABLE stream_engine.state_log (
 	hash_low bigint NOT NULL,
 	hash_high bigint NOT NULL,
 	ngroups integer NOT NULL,
+	segment smallint NOT NULL,
 	payload bytea NOT NULL
-) WITH (toast_tuple_target = 8160, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000,
-		autovacuum_vacuum_insert_threshold = -1, autovacuum_vacuum_cost_delay = 0);
+) PARTITION BY LIST (segment);
 ALTER TABLE stream_engine.state_log ALTER COLUMN payload SET STORAGE EXTERNAL;
 CREATE INDEX state_log_slice_idx ON stream_engine.state_log (query, slice_start, slice_end, seq);
-COMMENT ON TABLE stream_engine.state_log IS 'window state: the runs of each query''s slices, in chunks';
+COMMENT ON TABLE stream_engine.state_log IS 'window state: the runs of each query''s slices, in chunks; its partitions are the segments of a ring';
+
+DO $$
+BEGIN
+	FOR i IN 0 .. 3 LOOP
+		EXECUTE pg_catalog.format('CREATE TABLE stream_engine.state_log_%1$s PARTITION OF stream_engine.state_log FOR VALUES IN (%1$s)'
+			' WITH (toast_tuple_target = 8160, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000,'
+			' autovacuum_vacuum_insert_threshold = -1, autovacuum_vacuum_cost_delay = 0)', i);
+		EXECUTE pg_catalog.format('COMMENT ON TABLE stream_engine.state_log_%s IS ''a segment of the state log''', i);
+	END LOOP;
+END $$;
+
+CREATE TABLE stream_engine.state_segment (
+	segment smallint PRIMARY KEY,
+	generation bigint NOT NULL DEFAULT 1,
+	current boolean NOT NULL DEFAULT false,
+	retired_at timestamptz,
+	horizon bigint NOT NULL DEFAULT 0
+) WITH (fillfactor = 40);
+INSERT INTO stream_engine.state_segment (segment, current) SELECT i, i = 0 FROM pg_catalog.generate_series(0, 3) i;
+COMMENT ON TABLE stream_engine.state_segment IS 'segments of the state log: which one is appended to, how often each has been emptied, and since when it is not appended to any more';
+COMMENT ON COLUMN stream_engine.state_segment.horizon IS 'snapshots with this xmin saw nothing in it when it was emptied';
 
 SELECT pg_catalog.pg_extension_config_dump('stream_engine.stream_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('stream_engine.query_id_seq', '');

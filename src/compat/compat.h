@@ -198,6 +198,9 @@
 #define se_collation_is_c(collation)	lc_collate_is_c(collation)
 #endif
 
+/* 17: nothing in core raises it any more */
+#define SE_ERRCODE_SNAPSHOT_TOO_OLD MAKE_SQLSTATE('7', '2', '0', '0', '0')
+
 /* 17 and 18: what else the result relation is to be good for */
 #if PG_VERSION_NUM >= 180000
 #define se_check_valid_result_rel(relation, operation) \

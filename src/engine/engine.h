@@ -225,6 +225,15 @@ extern int	se_catalog_wanted_readers(int32 **readers);
  */
 extern void se_catalog_reader_failed(int32 reader, const char *message, int sqlstate);
 
+/* Have the manager make a pass soon: the state log has grown. */
+extern void se_worker_wake_manager(void);
+
+/*
+ * Implemented in src/state: bound the state log; called by the manager outside a
+ * transaction.  Returns after how many ms there is more to do; -1: when woken.
+ */
+extern long se_state_log_maintain(void);
+
 /* ---- for sessions (control.c) ---- */
 
 /*

@@ -280,6 +280,13 @@ manager_loop(void)
 			se_worker_phase(SE_PHASE_WAITING);
 			se_slot_wake_parent(se_my_slot);
 		}
+		if (outlook == STREAMS && se_enabled)
+		{
+			long		maintain = se_state_log_maintain();
+
+			if (maintain >= 0)
+				timeout = Min(timeout, maintain);
+		}
 		(void) se_worker_wait(-1, timeout);
 	}
 }

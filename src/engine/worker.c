@@ -395,6 +395,13 @@ se_worker_phase(SePhase phase)
 }
 
 void
+se_worker_wake_manager(void)
+{
+	if (se_my_slot != NULL)
+		se_slot_wake_parent(se_my_slot);
+}
+
+void
 se_worker_message(const char *message)
 {
 	char		clean[SE_MESSAGE_SIZE];

@@ -358,8 +358,11 @@ se_reader_commit(Reader *reader)
 		reader->in_cycle = false;
 		return false;
 	}
-	se_state_log_commit(reader->def->id, reader->def->generation, reader->def->seq + 1);
 	SE_FAILPOINT("commit.after_fence");
+	/* chunks of the log are moved under the lock that we have now: see them there */
+	PopActiveSnapshot();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	se_state_log_commit(reader->def->id, reader->def->generation, reader->def->seq + 1);
 
 	/* deferred triggers may not fire inside a security-restricted operation */
 	for (int q = 0; q < reader->nqueries; q++)

@@ -82,7 +82,7 @@ the_base(ReaderQuery *query, OpenSlice *slice)
 		slice->base = se_memtable_create(query->layout, query->context, Max(slice->largest, 64));
 		if (slice->nruns > 0)
 		{
-			SeStateLog *log = se_state_log_open(false);
+			SeStateLog *log = se_state_log_open_latest();
 
 			se_session_load(log, query->def->id, slice->start, slice->end, slice->base);
 			se_state_log_close(log);

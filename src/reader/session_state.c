@@ -111,7 +111,7 @@ se_session_base(ReaderQuery *query, OpenSlice *slice, bool make)
 										 Max(slice->largest, 64));
 		if (slice->nruns > 0)
 		{
-			SeStateLog *log = se_state_log_open(false);
+			SeStateLog *log = se_state_log_open_latest();
 
 			se_session_load(log, query->def->id, slice->start, slice->end, slice->base);
 			se_state_log_close(log);

@@ -10,7 +10,17 @@
  *	  that is larger.
  *
  *	  Chunks of closed slices are deleted, and vacuum gives their pages to new
- *	  ones: extending a file costs twice as much as reusing a page.
+ *	  ones: extending a file costs twice as much as reusing a page.  Where vacuum
+ *	  can't keep up, or may not because somebody holds an old snapshot, the ring of
+ *	  segments bounds the log (segments.c).  TRUNCATE is not MVCC-safe, so a
+ *	  segment has a generation: where the latest one is not that of the caller's
+ *	  snapshot, the snapshot may miss chunks, and an error is raised.  The locks on
+ *	  segments that are only read are therefore released when the log is closed:
+ *	  a transaction that has looked once does not keep a segment from
+ *	  being emptied.
+ *
+ *	  The chunks of a slice may lie in several segments.  They are given in the
+ *	  order of the index all the same, by merging.
  *
  *	  What is appended and deleted is also told to the run cache, and reading asks
  *	  it first; callers cannot tell the difference.  A process that feeds queries reads
@@ -24,10 +34,12 @@
 #include "access/htup_details.h"
 #include "access/table.h"
 #include "access/tableam.h"
+#include "access/xact.h"
 #include "catalog/indexing.h"
 #include "catalog/namespace.h"
 #include "executor/tuptable.h"
 #include "miscadmin.h"
+#include "storage/bufmgr.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
@@ -37,54 +49,118 @@
 #include "compat/compat.h"
 #include "engine/engine.h"
 #include "run_cache.h"
+#include "segments.h"
 #include "state_log.h"
 
 /* Columns of stream_engine.state_log. */
 enum
 {
 	COL_QUERY = 1, COL_SLICE_START, COL_SLICE_END, COL_SEQ, COL_HASH_LOW, COL_HASH_HIGH,
-	COL_NGROUPS, COL_PAYLOAD, NCOLUMNS = COL_PAYLOAD
+	COL_NGROUPS, COL_SEGMENT, COL_PAYLOAD, NCOLUMNS = COL_PAYLOAD
 };
+
+/* The manager looks at the log whenever a process has appended so much. */
+#define WAKE_BYTES (2 * 1024 * 1024)
 
 uint64		se_state_log_bytes;
 
-struct SeStateLog
+static Size appended = 0;		/* since the manager was woken */
+static TransactionId fenced = InvalidTransactionId; /* the last that called
+													 * se_state_log_commit */
+
+typedef struct Segment
 {
 	Relation	heap;
 	Relation	index;
-	CatalogIndexState indexes;	/* when writing */
+} Segment;
+
+struct SeStateLog
+{
+	Segment		segments[SE_SEGMENTS];
+	int			current;		/* the segment that is appended to */
+	LOCKMODE	mode;
+	CatalogIndexState indexes;	/* of the current one, when writing */
 	SeCacheView view;			/* if has_view, the state that the snapshot sees */
 	bool		has_view;
+	bool		pushed;			/* a snapshot, to be popped */
 };
+
+static void
+open_segment(Segment *segment, int number, Oid schema, LOCKMODE mode)
+{
+	char		name[NAMEDATALEN];
+	List	   *indexes;
+
+	snprintf(name, sizeof(name), "state_log_%d", number);
+	segment->heap = table_open(get_relname_relid(name, schema), mode);
+	indexes = RelationGetIndexList(segment->heap);
+	if (list_length(indexes) != 1)
+		elog(ERROR, "segment \"%s\" of the state log must have one index", name);
+	segment->index = index_open(linitial_oid(indexes), mode);
+	list_free(indexes);
+}
+
+/* Does this transaction hold the lock under which the chunks of its reader are moved? */
+static bool
+is_fenced(void)
+{
+	return TransactionIdIsValid(fenced) && fenced == GetTopTransactionIdIfAny();
+}
+
+static SeStateLog *
+open_log(bool write, bool latest)
+{
+	SeStateLog *log = palloc0(sizeof(SeStateLog));
+	Oid			schema = get_namespace_oid("stream_engine", false);
+
+	log->mode = write ? RowExclusiveLock : AccessShareLock;
+	for (int i = 0; i < SE_SEGMENTS; i++)
+		open_segment(&log->segments[i], i, schema, log->mode);
+	/* no segment is emptied from here on */
+	if (latest)
+	{
+		PushActiveSnapshot(GetTransactionSnapshot());
+		log->pushed = true;
+	}
+	log->current = se_segments_current(schema, GetActiveSnapshot(), !is_fenced());
+	if (write)
+		log->indexes = CatalogOpenIndexes(log->segments[log->current].heap);
+	return log;
+}
 
 SeStateLog *
 se_state_log_open(bool write)
 {
-	LOCKMODE	mode = write ? RowExclusiveLock : AccessShareLock;
-	SeStateLog *log = palloc0(sizeof(SeStateLog));
-	Oid			schema = get_namespace_oid("stream_engine", false);
+	return open_log(write, false);
+}
 
-	log->heap = table_open(get_relname_relid("state_log", schema), mode);
-	log->index = index_open(get_relname_relid("state_log_slice_idx", schema), mode);
-	if (write)
-		log->indexes = CatalogOpenIndexes(log->heap);
-	return log;
+SeStateLog *
+se_state_log_open_latest(void)
+{
+	return open_log(false, !is_fenced());
 }
 
 void
 se_state_log_close(SeStateLog *log)
 {
+	LOCKMODE	unlock = log->mode == AccessShareLock ? AccessShareLock : NoLock;
+
 	if (log->indexes)
 		CatalogCloseIndexes(log->indexes);
-	index_close(log->index, NoLock);
-	table_close(log->heap, NoLock);
+	for (int i = 0; i < SE_SEGMENTS; i++)
+	{
+		index_close(log->segments[i].index, unlock);
+		table_close(log->segments[i].heap, unlock);
+	}
+	if (log->pushed)
+		PopActiveSnapshot();
 	pfree(log);
 }
 
 void
 se_state_log_as_of(SeStateLog *log, int32 reader, int64 generation, int64 seq)
 {
-	log->view.log = RelationGetRelid(log->heap);
+	log->view.log = RelationGetRelid(log->segments[0].heap);
 	log->view.reader = reader;
 	log->view.generation = generation;
 	log->view.seq = seq;
@@ -106,6 +182,7 @@ se_state_log_append(SeStateLog *log, int32 query, TimestampTz slice_start, Times
 	Datum		values[NCOLUMNS];
 	bool		nulls[NCOLUMNS] = {0};
 	bytea	   *payload = palloc(VARHDRSZ + size);
+	Relation	heap = log->segments[log->current].heap;
 	HeapTuple	tuple;
 
 	SET_VARSIZE(payload, VARHDRSZ + size);
@@ -117,9 +194,10 @@ se_state_log_append(SeStateLog *log, int32 query, TimestampTz slice_start, Times
 	values[COL_HASH_LOW - 1] = Int64GetDatum((int64) hash_low);
 	values[COL_HASH_HIGH - 1] = Int64GetDatum((int64) hash_high);
 	values[COL_NGROUPS - 1] = Int32GetDatum(ngroups);
+	values[COL_SEGMENT - 1] = Int16GetDatum(log->current);
 	values[COL_PAYLOAD - 1] = PointerGetDatum(payload);
-	tuple = heap_form_tuple(RelationGetDescr(log->heap), values, nulls);
-	CatalogTupleInsertWithInfo(log->heap, tuple, log->indexes);
+	tuple = heap_form_tuple(RelationGetDescr(heap), values, nulls);
+	CatalogTupleInsertWithInfo(heap, tuple, log->indexes);
 	heap_freetuple(tuple);
 	pfree(payload);
 	se_state_log_bytes += size;
@@ -128,6 +206,12 @@ se_state_log_append(SeStateLog *log, int32 query, TimestampTz slice_start, Times
 		SeCacheChunk chunk = {seq, hash_low, hash_high, ngroups, (uint32) size, bytes};
 
 		se_run_cache_append(query, slice_start, slice_end, &chunk);
+	}
+	appended += size;
+	if (appended > WAKE_BYTES)
+	{
+		appended = 0;
+		se_worker_wake_manager();
 	}
 }
 
@@ -141,42 +225,117 @@ se_state_log_append_tombstones(SeStateLog *log, int32 query, TimestampTz slice_s
 						bytes, size);
 }
 
-static IndexScanDesc
-begin_scan(SeStateLog *log, ScanKeyData *keys, int32 query, TimestampTz slice_start,
-		   TimestampTz slice_end, int nkeys)
-{
-	IndexScanDesc scan;
+/* ---- scans ---- */
 
-	ScanKeyInit(&keys[0], 1, BTEqualStrategyNumber, F_INT4EQ, Int32GetDatum(query));
-	if (nkeys >= 3)
+/* The chunks of a query, or of one of its slices, in the order of the index. */
+typedef struct ChunkScan
+{
+	ScanKeyData keys[4];
+	int			nsegments;
+	struct
 	{
-		ScanKeyInit(&keys[1], 2, BTEqualStrategyNumber, F_TIMESTAMPTZ_EQ,
-					TimestampTzGetDatum(slice_start));
-		ScanKeyInit(&keys[2], 3, BTEqualStrategyNumber, F_TIMESTAMPTZ_EQ,
-					TimestampTzGetDatum(slice_end));
+		Relation	heap;
+		IndexScanDesc scan;
+		TupleTableSlot *slot;	/* empty: at its end */
+	}			segments[SE_SEGMENTS];
+	int			given;			/* the segment of the last chunk, -1: none */
+} ChunkScan;
+
+static void
+advance(ChunkScan *scan, int i)
+{
+	if (!index_getnext_slot(scan->segments[i].scan, ForwardScanDirection, scan->segments[i].slot))
+		ExecClearTuple(scan->segments[i].slot);
+	else
+		slot_getsomeattrs(scan->segments[i].slot, COL_SEQ);
+}
+
+/* nkeys: 1 the query, 3 the slice, 4 its runs with a greater seq. */
+static void
+begin_scan(ChunkScan *scan, SeStateLog *log, int32 query, TimestampTz slice_start,
+		   TimestampTz slice_end, int64 seq, int nkeys)
+{
+	ScanKeyInit(&scan->keys[0], 1, BTEqualStrategyNumber, F_INT4EQ, Int32GetDatum(query));
+	ScanKeyInit(&scan->keys[1], 2, BTEqualStrategyNumber, F_TIMESTAMPTZ_EQ,
+				TimestampTzGetDatum(slice_start));
+	ScanKeyInit(&scan->keys[2], 3, BTEqualStrategyNumber, F_TIMESTAMPTZ_EQ,
+				TimestampTzGetDatum(slice_end));
+	ScanKeyInit(&scan->keys[3], 4, BTGreaterStrategyNumber, F_INT8GT, Int64GetDatum(seq));
+	scan->nsegments = 0;
+	scan->given = -1;
+	for (int i = 0; i < SE_SEGMENTS; i++)
+	{
+		Segment    *segment = &log->segments[i];
+		int			n = scan->nsegments;
+
+		if (RelationGetNumberOfBlocks(segment->heap) == 0)
+			continue;
+		scan->segments[n].heap = segment->heap;
+		scan->segments[n].slot = table_slot_create(segment->heap, NULL);
+		scan->segments[n].scan = se_index_beginscan(segment->heap, segment->index,
+													GetActiveSnapshot(), nkeys);
+		index_rescan(scan->segments[n].scan, scan->keys, nkeys, NULL, 0);
+		scan->nsegments++;
+		advance(scan, n);
 	}
-	scan = se_index_beginscan(log->heap, log->index, GetActiveSnapshot(), nkeys);
-	index_rescan(scan, keys, nkeys, NULL, 0);
-	return scan;
+}
+
+static bool
+is_before(const TupleTableSlot *a, const TupleTableSlot *b)
+{
+	static const int columns[] = {COL_SLICE_START, COL_SLICE_END, COL_SEQ};
+
+	for (int i = 0; i < (int) lengthof(columns); i++)
+	{
+		int64		x = DatumGetInt64(a->tts_values[columns[i] - 1]);
+		int64		y = DatumGetInt64(b->tts_values[columns[i] - 1]);
+
+		if (x != y)
+			return x < y;
+	}
+	return false;
+}
+
+/* The next chunk, valid until the next call; NULL at the end. */
+static TupleTableSlot *
+next_chunk(ChunkScan *scan)
+{
+	CHECK_FOR_INTERRUPTS();
+	if (scan->given >= 0)
+		advance(scan, scan->given);
+	scan->given = -1;
+	for (int i = 0; i < scan->nsegments; i++)
+		if (!TTS_EMPTY(scan->segments[i].slot) &&
+			(scan->given < 0 ||
+			 is_before(scan->segments[i].slot, scan->segments[scan->given].slot)))
+			scan->given = i;
+	return scan->given < 0 ? NULL : scan->segments[scan->given].slot;
+}
+
+static void
+end_scan(ChunkScan *scan)
+{
+	for (int i = 0; i < scan->nsegments; i++)
+	{
+		index_endscan(scan->segments[i].scan);
+		ExecDropSingleTupleTableSlot(scan->segments[i].slot);
+	}
 }
 
 static void
 scan_chunks(SeStateLog *log, int32 query, TimestampTz slice_start, TimestampTz slice_end,
 			int64 seq, uint32 hash_low, uint32 hash_high, SeCacheReader reader, void *arg)
 {
-	TupleTableSlot *slot = table_slot_create(log->heap, NULL);
-	ScanKeyData keys[4];
-	IndexScanDesc scan;
+	ChunkScan	scan;
+	TupleTableSlot *slot;
 
-	ScanKeyInit(&keys[3], 4, BTGreaterStrategyNumber, F_INT8GT, Int64GetDatum(seq));
-	scan = begin_scan(log, keys, query, slice_start, slice_end, seq > 0 ? 4 : 3);
-	while (index_getnext_slot(scan, ForwardScanDirection, slot))
+	begin_scan(&scan, log, query, slice_start, slice_end, seq, seq > 0 ? 4 : 3);
+	while ((slot = next_chunk(&scan)) != NULL)
 	{
 		SeCacheChunk chunk;
 		bytea	   *payload;
 		Datum		value;
 
-		CHECK_FOR_INTERRUPTS();
 		slot_getallattrs(slot);
 		if (DatumGetInt64(slot->tts_values[COL_HASH_LOW - 1]) > (int64) hash_high ||
 			DatumGetInt64(slot->tts_values[COL_HASH_HIGH - 1]) < (int64) hash_low)
@@ -193,8 +352,7 @@ scan_chunks(SeStateLog *log, int32 query, TimestampTz slice_start, TimestampTz s
 		if (payload != (bytea *) DatumGetPointer(value))
 			pfree(payload);
 	}
-	index_endscan(scan);
-	ExecDropSingleTupleTableSlot(slot);
+	end_scan(&scan);
 }
 
 typedef struct ChunkTarget
@@ -257,14 +415,13 @@ se_state_log_read_ordered(SeStateLog *log, int32 query, TimestampTz slice_start,
 void
 se_state_log_delete(SeStateLog *log, int32 query, TimestampTz slice_start, TimestampTz slice_end)
 {
-	TupleTableSlot *slot = table_slot_create(log->heap, NULL);
-	ScanKeyData keys[3];
-	IndexScanDesc scan = begin_scan(log, keys, query, slice_start, slice_end, 3);
+	ChunkScan	scan;
+	TupleTableSlot *slot;
 
-	while (index_getnext_slot(scan, ForwardScanDirection, slot))
-		simple_heap_delete(log->heap, &slot->tts_tid);
-	index_endscan(scan);
-	ExecDropSingleTupleTableSlot(slot);
+	begin_scan(&scan, log, query, slice_start, slice_end, 0, 3);
+	while ((slot = next_chunk(&scan)) != NULL)
+		simple_heap_delete(scan.segments[scan.given].heap, &slot->tts_tid);
+	end_scan(&scan);
 	if (se_run_cache_feeds())
 		se_run_cache_delete(query, slice_start, slice_end);
 }
@@ -274,21 +431,20 @@ typedef void (*InfoReader) (void *arg, const SeCacheSliceInfo *slice);
 static void
 scan_slices(SeStateLog *log, int32 query, InfoReader reader, void *arg)
 {
-	TupleTableSlot *slot = table_slot_create(log->heap, NULL);
-	ScanKeyData keys[3];
-	IndexScanDesc scan = begin_scan(log, keys, query, 0, 0, 1);
+	ChunkScan	scan;
+	TupleTableSlot *slot;
 	SeCacheSliceInfo slice = {0};
 	int64		seq = 0;
 	int64		run = 0;
 
-	while (index_getnext_slot(scan, ForwardScanDirection, slot))
+	begin_scan(&scan, log, query, 0, 0, 0, 1);
+	while ((slot = next_chunk(&scan)) != NULL)
 	{
 		TimestampTz start;
 		TimestampTz end;
 		int64		chunk_seq;
 		int			ngroups;
 
-		CHECK_FOR_INTERRUPTS();
 		slot_getsomeattrs(slot, COL_PAYLOAD);
 		start = DatumGetTimestampTz(slot->tts_values[COL_SLICE_START - 1]);
 		end = DatumGetTimestampTz(slot->tts_values[COL_SLICE_END - 1]);
@@ -314,8 +470,7 @@ scan_slices(SeStateLog *log, int32 query, InfoReader reader, void *arg)
 	}
 	if (slice.nruns > 0)
 		reader(arg, &slice);
-	index_endscan(scan);
-	ExecDropSingleTupleTableSlot(slot);
+	end_scan(&scan);
 }
 
 typedef struct SliceTarget
@@ -362,7 +517,7 @@ se_state_log_attach(SeStateLog *log, int32 query, int32 reader, int64 generation
 					SeSliceReader slice_reader, void *arg)
 {
 	SliceTarget target = {slice_reader, arg, 0};
-	SeCacheView view = {RelationGetRelid(log->heap), reader, generation, seq};
+	SeCacheView view = {RelationGetRelid(log->segments[0].heap), reader, generation, seq};
 
 	if (se_run_cache_enabled() && se_run_cache_attach(&view, query))
 		target.query = query;
@@ -399,6 +554,7 @@ se_state_log_commit(int32 reader, int64 generation, int64 seq)
 	SeStateLog *log = NULL;
 	FillTarget	target;
 
+	fenced = GetTopTransactionId();
 	if (!se_run_cache_feeds())
 		return;
 	se_run_cache_begin(reader, generation, seq);

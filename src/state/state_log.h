@@ -28,6 +28,13 @@ extern SeStateLog *se_state_log_open(bool write);
 extern void se_state_log_close(SeStateLog *log);
 
 /*
+ * Open for reading in the midst of a cycle, by the worker of the query: chunks may
+ * have been moved since the active snapshot was taken, so a new one is, until the
+ * log is closed.
+ */
+extern SeStateLog *se_state_log_open_latest(void);
+
+/*
  * The active snapshot sees the reader's row with this generation and seq, and the query
  * to be read as fed by this reader: then reading need not go to the table.
  */

@@ -16,7 +16,7 @@ use StreamEngine::Test;
 
 my $batches = long_run() ? 5000 : 400;
 my $node    = new_node('main', conf => q(
-stream_engine.commit_interval = 5ms
+stream_engine.commit_interval = 10ms
 ));
 
 $node->safe_psql('postgres', q(

@@ -1,0 +1,133 @@
+
+# Rule: the state log stays within 4 x the live state + 64 MB though a session holds a
+# snapshot all the time; that session gets "snapshot too old" from _live and never a
+# wrong answer, other sessions get all; results are those of plain SQL, also when
+# the server is killed while chunks move and segments are emptied.
+
+use strict;
+use warnings FATAL => 'all';
+
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+use StreamEngine::Test;
+
+my $batches = long_run() ? 1500 : 240;
+my $node    = new_node('main', conf => q(
+stream_engine.commit_interval = 10ms
+stream_engine.state_log_rate = '1GB'
+max_wal_size = 2GB
+));
+my $mb = 1024 * 1024;
+
+$node->safe_psql('postgres', q(
+	CREATE TABLE log (partition int, "offset" bigint, timestamp timestamptz, key bytea, value bytea,
+		PRIMARY KEY (partition, "offset"));
+	ALTER TABLE log ALTER COLUMN value SET STORAGE EXTERNAL;
+	CREATE SERVER source FOREIGN DATA WRAPPER stream_engine_table
+		OPTIONS (table 'public.log', partitions '1');
+	SELECT stream_engine.create_stream('events', server => 'source', topic => 'events',
+		columns => 'k text, t timestamptz', event_time => 't', watermark_delay => '0',
+		idle_timeout => '1 hour', staging_retention => '0');
+	-- windows of ten batches, and a window for all of them with few keys
+	SELECT stream_engine.create_query('short', $$
+		SELECT k, count(*) AS n FROM events GROUP BY tumble(t, '10 seconds'), k $$);
+	SELECT stream_engine.create_query('long', $$
+		SELECT left(k, 2) AS k, count(*) AS n FROM events GROUP BY tumble(t, '1 day'), left(k, 2) $$);
+	SELECT stream_engine.create_query('sessions', $$
+		SELECT left(k, 3) AS k, count(*) AS n FROM events GROUP BY session(t, '4 seconds'), left(k, 3) $$);
+
+	-- a second of event time; a key is 600 characters long
+	CREATE PROCEDURE feed(first int, last int) LANGUAGE plpgsql AS $$
+	BEGIN
+		FOR batch IN first .. last LOOP
+			INSERT INTO log SELECT 0, batch * 2000 + i, now(), NULL,
+				convert_to(format('{"k": "%s", "t": "%s"}', lpad(((batch * 7 + i) % 2500)::text, 4, '0') || repeat('x', 596),
+					timestamptz '2026-01-01 00:00+00' + batch * interval '1 second'), 'UTF8')
+			FROM generate_series(0, 1999) i;
+			COMMIT;
+			WHILE (SELECT COALESCE(min(counted), 0) < batch * 2000 - 4000 FROM stream_engine.stat_queries) LOOP
+				PERFORM pg_sleep(0.005);
+				COMMIT;
+			END LOOP;
+		END LOOP;
+	END $$;
+	CREATE FUNCTION log_size() RETURNS bigint LANGUAGE sql AS $$
+		SELECT sum(pg_total_relation_size(inhrelid))::bigint FROM pg_inherits
+		WHERE inhparent = 'stream_engine.state_log'::regclass $$;
+	CREATE FUNCTION live_size() RETURNS bigint LANGUAGE sql AS $$
+		SELECT COALESCE(sum(octet_length(payload)), 0)::bigint FROM stream_engine.state_log $$;
+	CREATE FUNCTION shown() RETURNS text LANGUAGE sql AS $$
+		SELECT format('%s %s %s', (SELECT sum(n) FROM short_live), (SELECT sum(n) FROM long_live), (SELECT sum(n) FROM sessions_live)) $$;
+));
+
+my $old = $node->background_psql('postgres', on_error_stop => 0);
+$old->query_safe('BEGIN ISOLATION LEVEL REPEATABLE READ');
+$old->query_safe('SELECT count(*) FROM stream_engine.streams');
+
+my ($largest, $most_live, $over) = (0, 0, 0);
+my $step = $batches / 24;
+for my $i (0 .. 23)
+{
+	$node->safe_psql('postgres', sprintf('CALL feed(%d, %d)', $i * $step, ($i + 1) * $step - 1),
+		timeout => 300);
+	my ($size, $live) = split /\|/, $node->safe_psql('postgres', 'SELECT log_size(), live_size()');
+	$largest   = $size if $size > $largest;
+	$most_live = $live if $live > $most_live;
+	$over++ if $size > 4 * $live + 64 * $mb;
+}
+note sprintf('the log had up to %.0f MB, live state up to %.0f MB', $largest / $mb, $most_live / $mb);
+is($over, 0, 'the log stays within its bound');
+my $emptied = $node->safe_psql('postgres', 'SELECT sum(generation) - 4 FROM stream_engine.state_segment');
+cmp_ok($emptied, '>', 0, "segments have been emptied ($emptied times)");
+
+my $answer = $old->query('SELECT shown()');
+like($old->{stderr}, qr/snapshot too old/, 'an old snapshot gets an error');
+$old->{stderr} = '';
+$old->query_safe('ROLLBACK');
+my $last = $batches - 1;
+my $seen = $batches * 2000;
+$node->safe_psql('postgres', q(CALL stream_engine.wait('events', '2 minutes')));
+is($node->safe_psql('postgres', 'SELECT shown()'), "$seen $seen $seen", 'a new one sees all');
+
+# killed while chunks move, and before a segment is emptied
+for my $point ('segment.before_move_commit', 'segment.before_truncate')
+{
+	$old->query_safe('BEGIN ISOLATION LEVEL REPEATABLE READ');
+	$old->query_safe('SELECT count(*) FROM stream_engine.streams');
+	$node->append_conf('postgresql.conf', "stream_engine.failpoints = '$point=kill\@1'");
+	$node->reload;
+	my $offset = -s $node->logfile;
+	my $ended  = 0;
+	for my $i (1 .. 20)
+	{
+		my $from = $last + 1;
+		$last += 10;
+		my $status = $node->psql('postgres', "CALL feed($from, $last)", timeout => 300);
+		if ($status != 0)
+		{
+			$ended = 1;
+			last;
+		}
+	}
+	ok($ended, "$point: killed");
+	$old = undef;
+	$node->stop('immediate');
+	$node->append_conf('postgresql.conf', "stream_engine.failpoints = ''");
+	$node->start;
+	my $next = $node->safe_psql('postgres', 'SELECT max("offset") / 2000 FROM log');
+	$last = $next;
+	$seen = ($last + 1) * 2000;
+	$node->safe_psql('postgres', q(CALL stream_engine.wait('events', '2 minutes')));
+	is($node->safe_psql('postgres', 'SELECT shown()'), "$seen $seen $seen", "$point: all is there");
+	$old = $node->background_psql('postgres', on_error_stop => 0);
+}
+$old->quit;
+
+is($node->safe_psql('postgres', q(SELECT count(*) FROM stream_engine.verify('short'))), 0, 'verified');
+is($node->safe_psql('postgres', q(
+	SELECT count(*) FROM (SELECT k, n FROM long_live EXCEPT ALL
+		SELECT left(k, 2), count(*) FROM events GROUP BY 1) d)), 0, 'the long window is that of plain SQL');
+$node->stop;
+done_testing();
