@@ -140,7 +140,7 @@ load_archive(Reader *reader, ReaderQuery *query, const int *rows, int n)
 	{
 		target.revival = revival;
 		target.chunk = se_memtable_create(query->layout, reader->cycle, 64);
-		log = se_state_log_open(false);
+		log = se_state_log_open_latest();
 		hash_seq_init(&status, query->archive);
 		while ((start = hash_seq_search(&status)) != NULL)
 		{
