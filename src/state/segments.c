@@ -13,9 +13,9 @@
  *	  Truncation does not wait for snapshots that still see the dead chunks, but when
  *	  there is room it does: then nobody notices.  When there is none it waits
  *	  GRACE_MS, for short statements, and snapshots that are older than the last
- *	  chunk's death get an error from se_segments_current.  That keeps the log within 4 x the live state + 64 MB: at
- *	  most 3 x live + 20 MB before chunks are moved, and what is moved and appended
- *	  meanwhile.
+ *	  chunk's death get an error from se_segments_current.  That keeps the log within
+ *	  4 x the live state + 64 MB: at most 3 x live + 12 MB before chunks are moved,
+ *	  and what is moved and appended meanwhile.
  *
  *	  All this is the manager's, in transactions of its own.  It moves the chunks of
  *	  one reader at a time, whose row it locks as a commit of that reader does; the
@@ -54,16 +54,16 @@ enum
 };
 
 /* A log of this size needs no care. */
-#define SMALL_LOG (INT64CONST(16) * 1024 * 1024)
+#define SMALL_LOG (INT64CONST(10) * 1024 * 1024)
 
 /* A segment retires when it is larger than the live state plus this. */
-#define SEGMENT_SLACK (INT64CONST(6) * 1024 * 1024)
+#define SEGMENT_SLACK (INT64CONST(4) * 1024 * 1024)
 
 /* Chunks are moved and snapshots given up beyond 3 x live state plus this. */
-#define LOG_SLACK (INT64CONST(20) * 1024 * 1024)
+#define LOG_SLACK (INT64CONST(12) * 1024 * 1024)
 
 /* How long a segment without live chunks is spared though there is no room. */
-#define GRACE_MS 500
+#define GRACE_MS 300
 
 /* What a chunk takes besides its payload, in the table and in the index. */
 #define CHUNK_OVERHEAD 140

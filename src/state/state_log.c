@@ -60,7 +60,7 @@ enum
 };
 
 /* The manager looks at the log whenever a process has appended so much. */
-#define WAKE_BYTES (2 * 1024 * 1024)
+#define WAKE_BYTES (1024 * 1024)
 
 uint64		se_state_log_bytes;
 
