@@ -221,7 +221,7 @@ class Simulation:
             for record in self.held:
                 self.read(record)
             self.held = []
-        elif event.query is self.query:
+        elif event.query is self.query and self.query.late != "drop":  # what was dropped is not there to be retried
             for position, record in sorted(self.verdict.late_records.items()):
                 if event.chosen(record):
                     self.retry(position, record)
