@@ -84,7 +84,8 @@ the_base(ReaderQuery *query, OpenSlice *slice)
 		{
 			SeStateLog *log = se_state_log_open_latest();
 
-			se_session_load(log, query->def->id, slice->start, slice->end, slice->base);
+			se_session_load(log, query->def->id, slice->start, slice->end, 0,
+							PG_UINT32_MAX, slice->base);
 			se_state_log_close(log);
 		}
 	}

@@ -372,7 +372,18 @@ current_watermark(Reader *reader, TimestampTz now)
 	return watermark;
 }
 
-/* Whether a commit now would close a window; with "soon" also within SESSION_COMMIT_MS. */
+/* Microseconds between commits that sessions' ends ask for, at least. */
+static int64
+session_interval(const Reader *reader)
+{
+	int64		interval = SESSION_COMMIT_MS * 1000;
+
+	for (int i = 0; i < reader->nqueries; i++)
+		interval = Max(interval, reader->queries[i].session_rest);
+	return interval;
+}
+
+/* Whether a commit now would close a window; with "soon" also within session_interval. */
 static bool
 can_close(Reader *reader, TimestampTz now, bool soon)
 {
@@ -382,7 +393,7 @@ can_close(Reader *reader, TimestampTz now, bool soon)
 	{
 		/* sessions of many keys end all the time */
 		if (reader->queries[i].plan->window.kind == SE_WINDOW_SESSION && !soon &&
-			now - reader->last_commit < SESSION_COMMIT_MS * 1000)
+			now - reader->last_commit < session_interval(reader))
 			continue;
 		if (reader->queries[i].next_close <= watermark)
 			return true;
@@ -711,7 +722,7 @@ next_timeout(Reader *reader, TimestampTz now, int poll_ms)
 		if (can_close(reader, now, false))
 			deadline = Min(deadline, close_allowed(reader));
 		else if (can_close(reader, now, true))
-			deadline = Min(deadline, Max(reader->last_commit + SESSION_COMMIT_MS * 1000,
+			deadline = Min(deadline, Max(reader->last_commit + session_interval(reader),
 										 close_allowed(reader)));
 	}
 	deadline = Min(deadline, se_partitions_next_move(reader));

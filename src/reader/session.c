@@ -73,12 +73,13 @@ span_of(ReaderQuery *query, TimestampTz start, int row)
 {
 	Span		span = {false, 0, 0};
 	OpenSlice  *slice = se_session_bucket(query, start);
+	SeMemtable *base;
 
-	if (slice != NULL)
-	{
-		widen(query, &span, se_session_base(query, slice, false), row);
-		widen(query, &span, slice->table, row);
-	}
+	if (slice == NULL)
+		return span;
+	base = se_session_base_near(query, slice, NULL, row);
+	widen(query, &span, base, row);
+	widen(query, &span, slice->table, row);
 	return span;
 }
 

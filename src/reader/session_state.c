@@ -6,6 +6,11 @@
  *	  The groups of the buckets around the watermark, as committed, are kept in
  *	  memory (OpenSlice.base), loaded from the log when needed first; groups of
  *	  the running cycle are in OpenSlice.table until the commit adds them.
+ *
+ *	  Where they would take more memory than ReaderQuery.session_memory, a commit looks
+ *	  at the keys part by part (session_parts.c), and keeps no groups.  What rows at or
+ *	  behind the watermark ask for in between is loaded around the hashes of their keys
+ *	  (OpenSlice.partial).
  */
 #include "postgres.h"
 
@@ -52,10 +57,21 @@ se_session_set_mark(SeMemtable *table, SeGroup *group, int naggs, int mark, int6
 
 /* ---- loading ---- */
 
+/* Committed groups of a bucket whose hashes lie in some of many equal ranges. */
+#define PARTIAL_BITS 12
+
+struct SePartialBase
+{
+	SeMemtable *table;
+	bool		loaded[1 << PARTIAL_BITS];
+};
+
 typedef struct LoadTarget
 {
 	SeMemtable *table;
 	SeMemtable *dead;			/* groups of a chunk of tombstones */
+	uint32		low;
+	uint32		high;
 } LoadTarget;
 
 static void
@@ -67,11 +83,11 @@ load_chunk(void *arg, const char *bytes, Size size, bool tombstones)
 
 	if (!tombstones)
 	{
-		se_memtable_merge(target->table, bytes, size, 0, PG_UINT32_MAX);
+		se_memtable_merge(target->table, bytes, size, target->low, target->high);
 		return;
 	}
 	se_memtable_reset(target->dead);
-	se_memtable_merge(target->dead, bytes, size, 0, PG_UINT32_MAX);
+	se_memtable_merge(target->dead, bytes, size, target->low, target->high);
 	while ((group = se_memtable_next(target->dead, &position)) != NULL)
 	{
 		SeGroup    *found = se_memtable_get(target->table, group);
@@ -82,15 +98,30 @@ load_chunk(void *arg, const char *bytes, Size size, bool tombstones)
 }
 
 void
-se_session_load(SeStateLog *log, int32 query, TimestampTz start, TimestampTz end,
-				SeMemtable *table)
+se_session_load(SeStateLog *log, int32 query, TimestampTz start, TimestampTz end, uint32 low,
+				uint32 high, SeMemtable *table)
 {
 	LoadTarget	target;
 
 	target.table = table;
 	target.dead = se_memtable_create(se_memtable_layout(table), CurrentMemoryContext, 64);
-	se_state_log_read_ordered(log, query, start, end, load_chunk, &target);
+	target.low = low;
+	target.high = high;
+	se_state_log_read_ordered(log, query, start, end, low, high, load_chunk, &target);
 	se_memtable_free(target.dead);
+}
+
+static void
+load_bucket(ReaderQuery *query, const OpenSlice *slice, uint32 low, uint32 high,
+			SeMemtable *table)
+{
+	SeStateLog *log;
+
+	if (slice->nruns == 0)
+		return;
+	log = se_state_log_open_latest();
+	se_session_load(log, query->def->id, slice->start, slice->end, low, high, table);
+	se_state_log_close(log);
 }
 
 OpenSlice *
@@ -102,22 +133,104 @@ se_session_bucket(ReaderQuery *query, TimestampTz start)
 }
 
 SeMemtable *
+se_session_table(const ReaderQuery *query, MemoryContext context, int64 expected_groups)
+{
+	SeMemtable *table = se_memtable_create(query->layout, context, expected_groups);
+
+	if (query->session_in_parts)
+		se_memtable_limit(table, query->session_low, query->session_high);
+	return table;
+}
+
+SeMemtable *
 se_session_base(ReaderQuery *query, OpenSlice *slice, bool make)
 {
 	slice->base_used = true;
 	if (slice->base == NULL && (slice->nruns > 0 || make))
 	{
-		slice->base = se_memtable_create(query->layout, query->context,
-										 Max(slice->largest, 64));
-		if (slice->nruns > 0)
-		{
-			SeStateLog *log = se_state_log_open_latest();
+		double		share = query->session_in_parts ?
+			((double) (query->session_high - query->session_low) + 1) / 4294967296.0 : 1;
 
-			se_session_load(log, query->def->id, slice->start, slice->end, slice->base);
-			se_state_log_close(log);
-		}
+		slice->base = se_session_table(query, query->context,
+									   Max((int64) (slice->largest * share), 64));
+		load_bucket(query, slice, query->session_in_parts ? query->session_low : 0,
+					query->session_in_parts ? query->session_high : PG_UINT32_MAX, slice->base);
 	}
 	return slice->base;
+}
+
+void
+se_session_release(ReaderQuery *query, OpenSlice *slice)
+{
+	if (slice->base != NULL)
+	{
+		slice->most_groups = se_memtable_ngroups(slice->base);
+		query->session_group = Max(query->session_group, se_memtable_group_memory(slice->base));
+		se_memtable_free(slice->base);
+		slice->base = NULL;
+	}
+	if (slice->partial != NULL)
+	{
+		se_memtable_free(slice->partial->table);
+		pfree(slice->partial);
+		slice->partial = NULL;
+	}
+}
+
+Size
+se_session_base_memory(const ReaderQuery *query, const OpenSlice *slice)
+{
+	Size		group = Max(query->session_group, 256);
+
+	return slice->base ? se_memtable_memory(slice->base) : (Size) slice->most_groups * group;
+}
+
+/* Whether the committed groups of one more bucket fit into memory beside those that are there. */
+static bool
+base_fits(ReaderQuery *query, OpenSlice *slice)
+{
+	Size		bytes = se_session_base_memory(query, slice);
+	HASH_SEQ_STATUS status;
+	OpenSlice  *other;
+
+	hash_seq_init(&status, query->slices);
+	while ((other = hash_seq_search(&status)) != NULL)
+		if (other->base != NULL)
+			bytes += se_memtable_memory(other->base);
+	return bytes <= query->session_memory;
+}
+
+SeMemtable *
+se_session_base_near(ReaderQuery *query, OpenSlice *slice, const SeGroup *key, int row)
+{
+	struct SePartialBase *partial = slice->partial;
+	uint32		range;
+
+	if (slice->base != NULL || slice->nruns == 0 || (partial == NULL && base_fits(query, slice)))
+		return se_session_base(query, slice, false);
+	if (partial != NULL && se_memtable_memory(partial->table) > query->session_memory / 8)
+	{
+		se_session_release(query, slice);
+		partial = NULL;
+	}
+	if (partial == NULL)
+	{
+		partial = MemoryContextAllocZero(query->context, sizeof(struct SePartialBase));
+		partial->table = se_memtable_create(query->layout, query->context, 64);
+		se_memtable_limit(partial->table, 0, PG_UINT32_MAX);
+		slice->partial = partial;
+	}
+	range = (key ? se_group_hash(key) :
+			 se_memtable_hash_row(partial->table, se_eval_keys(query->eval), row)) >>
+		(32 - PARTIAL_BITS);
+	if (!partial->loaded[range])
+	{
+		uint32		low = range << (32 - PARTIAL_BITS);
+
+		load_bucket(query, slice, low, low + ((1U << (32 - PARTIAL_BITS)) - 1), partial->table);
+		partial->loaded[range] = true;
+	}
+	return partial->table;
 }
 
 SeMemtable *
@@ -138,7 +251,7 @@ se_session_logged(ReaderQuery *query, OpenSlice *slice)
 {
 	Assert(slice->base != NULL && (slice->table == NULL || slice->table_merged));
 	if (slice->table == NULL)
-		slice->table = se_memtable_create(query->layout, query->context, 64);
+		slice->table = se_session_table(query, query->context, 64);
 	slice->table_merged = true;
 	return slice->table;
 }
@@ -242,6 +355,30 @@ latest_row(const ReaderQuery *query, SeMemtable *table)
 	return latest;
 }
 
+/* The same of the committed groups of a bucket, however many they are. */
+static TimestampTz
+latest_committed(ReaderQuery *query, OpenSlice *slice)
+{
+	TimestampTz latest = DT_NOBEGIN;
+	int			nparts;
+
+	if (slice->base != NULL || slice->nruns == 0 || base_fits(query, slice))
+		return latest_row(query, se_session_base(query, slice, false));
+	nparts = se_session_count_parts(query, se_session_base_memory(query, slice));
+	for (int i = 0; i < nparts; i++)
+	{
+		SeMemtable *table;
+
+		se_session_set_part(query, i, nparts);
+		table = se_session_table(query, query->context, 64);
+		load_bucket(query, slice, query->session_low, query->session_high, table);
+		latest = Max(latest, latest_row(query, table));
+		se_memtable_free(table);
+	}
+	query->session_in_parts = false;
+	return latest;
+}
+
 TimestampTz
 se_session_latest_end(ReaderQuery *query)
 {
@@ -257,7 +394,7 @@ se_session_latest_end(ReaderQuery *query)
 
 		if (slice->end <= latest)
 			continue;
-		committed = latest_row(query, se_session_base(query, slice, false));
+		committed = latest_committed(query, slice);
 		added = latest_row(query, slice->table);
 		latest = Max(latest, Max(committed, added));
 	}

@@ -61,7 +61,8 @@ extern void se_state_log_append_tombstones(SeStateLog *log, int32 query, Timesta
 										   Size size);
 typedef void (*SeOrderedReader) (void *arg, const char *bytes, Size size, bool tombstones);
 extern void se_state_log_read_ordered(SeStateLog *log, int32 query, TimestampTz slice_start,
-									  TimestampTz slice_end, SeOrderedReader reader, void *arg);
+									  TimestampTz slice_end, uint32 hash_low, uint32 hash_high,
+									  SeOrderedReader reader, void *arg);
 
 /* The same of runs with a seq greater than "seq". */
 extern void se_state_log_read_since(SeStateLog *log, int32 query, TimestampTz slice_start,
