@@ -48,6 +48,7 @@
 
 #define CATCH_UP_COMMIT_MS 100
 #define SESSION_COMMIT_MS 20
+#define QUIET_MS 1000
 #define DISCOVER_INTERVAL_MS 30000
 #define DISCOVER_TABLE_INTERVAL_MS 1000
 #define VERIFY_INTERVAL_MS 250
@@ -497,6 +498,31 @@ trigger_due(const Reader *reader)
 	return due;
 }
 
+/*
+ * Whether a commit that has nothing to write would make reading the open windows cheaper, for
+ * sessions that do: it brings their state back into memory, and folds it.  Only when
+ * nothing has come for a while, as other commits do that by the way, or will soon
+ * undo it.
+ */
+static bool
+quiet_commit_due(Reader *reader, TimestampTz now)
+{
+	bool		result = false;
+
+	if (now < reader->last_commit + QUIET_MS * 1000)
+		return false;
+	for (int q = 0; q < reader->nqueries; q++)
+	{
+		ReaderQuery *query = &reader->queries[q];
+		bool		unfolded;
+
+		result |= se_state_log_asked(query->def->id, &unfolded);
+		if (unfolded && !se_query_emits_changes(query))
+			reader->quiet = result = true;
+	}
+	return result;
+}
+
 static bool
 commit_due(Reader *reader, TimestampTz now)
 {
@@ -504,7 +530,7 @@ commit_due(Reader *reader, TimestampTz now)
 		se_merge_wants_commit(reader))
 		return true;
 	if (!reader->dirty)
-		return false;
+		return quiet_commit_due(reader, now);
 	if (reader->pause_wanted || interval_due(reader, now) <= now)
 		return true;
 	if (cycle_memory(reader) > CYCLE_MEMORY)
@@ -684,6 +710,7 @@ drain(Reader *reader, bool *more)
 
 			if (!se_reader_commit(reader))
 				return false;
+			reader->quiet = false;
 			if (closes)
 				last_close = reader->last_commit;
 			if (reader->pause_wanted)
@@ -725,6 +752,8 @@ next_timeout(Reader *reader, TimestampTz now, int poll_ms)
 			deadline = Min(deadline, Max(reader->last_commit + session_interval(reader),
 										 close_allowed(reader)));
 	}
+	else if (now < reader->last_commit + QUIET_MS * 1000)
+		deadline = Min(deadline, reader->last_commit + QUIET_MS * 1000);
 	deadline = Min(deadline, se_partitions_next_move(reader));
 	deadline = Min(deadline, trigger_due(reader));
 	deadline = Min(deadline, se_merge_next_look(reader));

@@ -194,6 +194,7 @@ typedef struct Reader
 	struct SeMerge *merge;		/* the reader that is followed, or NULL */
 	TimestampTz cycle_began;
 	TimestampTz last_commit;
+	bool		quiet;			/* the commit has nothing to write: it may fold */
 	uint64		commit_bytes;	/* appended to the state log by the last commit */
 	TimestampTz minute;			/* for on_error_limit */
 	int64		bad_this_minute;

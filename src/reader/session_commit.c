@@ -259,6 +259,9 @@ se_session_worth_folding(const SessionCommit *commit, const OpenSlice *slice)
 	int64		ngroups = slice->table ? se_memtable_ngroups(slice->table) : 0;
 	bool		waits = se_query_emits_changes(commit->query) && !commit->shows;
 
+	/* for sessions of users that have read it, while there is nothing else to do */
+	if (commit->reader->quiet && !se_query_emits_changes(commit->query))
+		return se_slice_is_unfolded(slice->nruns, slice->entries, slice->largest);
 	return ngroups > 0 && slice->nruns >= (waits ? FOLD_RUNS_CHANGES : FOLD_RUNS) &&
 		slice->entries > Max(Max(slice->largest, ngroups) * FOLD_ENTRIES_PER_GROUP,
 							 FOLD_MIN_ENTRIES);
@@ -298,6 +301,13 @@ flush_bucket(SessionCommit *commit, int bucket)
 		se_session_worth_folding(commit, slice);
 
 	commit->flush.slice = slice;
+	if (slice->partial != NULL)
+	{
+		if (commit->expires || folds)
+			se_session_release(query, slice);
+		else if (ngroups > 0)
+			se_session_follow(query, slice);
+	}
 	if (folds)
 		fold_bucket(commit, slice);
 	else if (ngroups > 0)
@@ -352,12 +362,7 @@ sort_slices(SessionCommit *commit)
 	commit->slices = palloc(sizeof(OpenSlice *) * Max(hash_get_num_entries(query->slices), 1));
 	hash_seq_init(&status, query->slices);
 	while ((slice = hash_seq_search(&status)) != NULL)
-	{
-		/* it will be of before this commit */
-		if (slice->partial != NULL)
-			se_session_release(query, slice);
 		commit->slices[commit->nslices++] = slice;
-	}
 	qsort(commit->slices, commit->nslices, sizeof(OpenSlice *), compare_slices);
 }
 

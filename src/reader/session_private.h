@@ -118,6 +118,12 @@ extern SeMemtable *se_session_base(ReaderQuery *query, OpenSlice *slice, bool ma
 extern SeMemtable *se_session_base_near(ReaderQuery *query, OpenSlice *slice, const SeGroup *key,
 										int row);
 
+/* The keys of these rows will be asked for; one look at the log does for all of them. */
+extern void se_session_look_ahead(ReaderQuery *query, const int *rows, int n);
+
+/* The cycle's groups of a bucket are committed: let the partial base, which is there, have them. */
+extern void se_session_follow(ReaderQuery *query, OpenSlice *slice);
+
 /* Give back the committed groups of a bucket; what they take or would take, bytes. */
 extern void se_session_release(ReaderQuery *query, OpenSlice *slice);
 extern Size se_session_base_memory(const ReaderQuery *query, const OpenSlice *slice);

@@ -58,13 +58,14 @@ se_session_set_mark(SeMemtable *table, SeGroup *group, int naggs, int mark, int6
 /* ---- loading ---- */
 
 /* Committed groups of a bucket whose hashes lie in some of many equal ranges. */
-#define PARTIAL_BITS 12
+#define PARTIAL_BITS 16
+#define PARTIAL_RANGES (1 << PARTIAL_BITS)
 
-struct SePartialBase
+typedef struct SePartialBase
 {
 	SeMemtable *table;
-	bool		loaded[1 << PARTIAL_BITS];
-};
+	bool		loaded[PARTIAL_RANGES];
+} SePartialBase;
 
 typedef struct LoadTarget
 {
@@ -72,22 +73,25 @@ typedef struct LoadTarget
 	SeMemtable *dead;			/* groups of a chunk of tombstones */
 	uint32		low;
 	uint32		high;
+	const bool *ranges;			/* or these, if not NULL */
 } LoadTarget;
 
 static void
 load_chunk(void *arg, const char *bytes, Size size, bool tombstones)
 {
 	LoadTarget *target = arg;
+	SeMemtable *table = tombstones ? target->dead : target->table;
 	int64		position = 0;
 	SeGroup    *group;
 
+	if (tombstones)
+		se_memtable_reset(target->dead);
+	if (target->ranges != NULL)
+		se_memtable_merge_some(table, bytes, size, target->ranges, PARTIAL_BITS);
+	else
+		se_memtable_merge(table, bytes, size, target->low, target->high);
 	if (!tombstones)
-	{
-		se_memtable_merge(target->table, bytes, size, target->low, target->high);
 		return;
-	}
-	se_memtable_reset(target->dead);
-	se_memtable_merge(target->dead, bytes, size, target->low, target->high);
 	while ((group = se_memtable_next(target->dead, &position)) != NULL)
 	{
 		SeGroup    *found = se_memtable_get(target->table, group);
@@ -97,31 +101,48 @@ load_chunk(void *arg, const char *bytes, Size size, bool tombstones)
 	}
 }
 
+static void
+load(SeStateLog *log, int32 query, TimestampTz start, TimestampTz end, LoadTarget *target)
+{
+	target->dead = se_memtable_create(se_memtable_layout(target->table), CurrentMemoryContext, 64);
+	se_state_log_read_ordered(log, query, start, end, target->low, target->high, load_chunk,
+							  target);
+	se_memtable_free(target->dead);
+}
+
 void
 se_session_load(SeStateLog *log, int32 query, TimestampTz start, TimestampTz end, uint32 low,
 				uint32 high, SeMemtable *table)
 {
-	LoadTarget	target;
+	LoadTarget	target = {table, NULL, low, high, NULL};
 
-	target.table = table;
-	target.dead = se_memtable_create(se_memtable_layout(table), CurrentMemoryContext, 64);
-	target.low = low;
-	target.high = high;
-	se_state_log_read_ordered(log, query, start, end, low, high, load_chunk, &target);
-	se_memtable_free(target.dead);
+	load(log, query, start, end, &target);
 }
 
 static void
-load_bucket(ReaderQuery *query, const OpenSlice *slice, uint32 low, uint32 high,
-			SeMemtable *table)
+load_bucket(ReaderQuery *query, const OpenSlice *slice, LoadTarget *target)
 {
 	SeStateLog *log;
 
 	if (slice->nruns == 0)
 		return;
 	log = se_state_log_open_latest();
-	se_session_load(log, query->def->id, slice->start, slice->end, low, high, table);
+	load(log, query->def->id, slice->start, slice->end, target);
 	se_state_log_close(log);
+}
+
+/* Load the part of the keys that is looked at, or all. */
+static void
+load_part(ReaderQuery *query, const OpenSlice *slice, SeMemtable *table)
+{
+	LoadTarget	target = {table, NULL, 0, PG_UINT32_MAX, NULL};
+
+	if (query->session_in_parts)
+	{
+		target.low = query->session_low;
+		target.high = query->session_high;
+	}
+	load_bucket(query, slice, &target);
 }
 
 OpenSlice *
@@ -153,8 +174,7 @@ se_session_base(ReaderQuery *query, OpenSlice *slice, bool make)
 
 		slice->base = se_session_table(query, query->context,
 									   Max((int64) (slice->largest * share), 64));
-		load_bucket(query, slice, query->session_in_parts ? query->session_low : 0,
-					query->session_in_parts ? query->session_high : PG_UINT32_MAX, slice->base);
+		load_part(query, slice, slice->base);
 	}
 	return slice->base;
 }
@@ -200,37 +220,109 @@ base_fits(ReaderQuery *query, OpenSlice *slice)
 	return bytes <= query->session_memory;
 }
 
+/* Whether groups of a bucket are looked for in a part of them. */
+static bool
+is_partial(ReaderQuery *query, OpenSlice *slice)
+{
+	return slice->base == NULL && slice->nruns > 0 &&
+		(slice->partial != NULL || !base_fits(query, slice));
+}
+
+static SePartialBase *
+partial_base(ReaderQuery *query, OpenSlice *slice)
+{
+	if (slice->partial != NULL &&
+		se_memtable_memory(slice->partial->table) > query->session_memory / 4)
+		se_session_release(query, slice);
+	if (slice->partial == NULL)
+	{
+		slice->partial = MemoryContextAllocZero(query->context, sizeof(SePartialBase));
+		slice->partial->table = se_memtable_create(query->layout, query->context, 64);
+		se_memtable_limit(slice->partial->table, 0, PG_UINT32_MAX);
+	}
+	return slice->partial;
+}
+
+/* Load the groups in ranges[0..n-1] that are not there yet, by one look at all runs. */
+static void
+load_ranges(ReaderQuery *query, OpenSlice *slice, const uint32 *ranges, int n)
+{
+	SePartialBase *partial = partial_base(query, slice);
+	bool	   *wanted = NULL;
+	LoadTarget	target = {partial->table, NULL, PG_UINT32_MAX, 0, NULL};
+
+	for (int i = 0; i < n; i++)
+	{
+		uint32		low = ranges[i] << (32 - PARTIAL_BITS);
+
+		if (partial->loaded[ranges[i]])
+			continue;
+		if (wanted == NULL)
+			wanted = palloc0(sizeof(bool) * PARTIAL_RANGES);
+		wanted[ranges[i]] = partial->loaded[ranges[i]] = true;
+		target.low = Min(target.low, low);
+		target.high = Max(target.high, low + ((1U << (32 - PARTIAL_BITS)) - 1));
+	}
+	if (wanted == NULL)
+		return;
+	target.ranges = wanted;
+	load_bucket(query, slice, &target);
+	pfree(wanted);
+}
+
 SeMemtable *
 se_session_base_near(ReaderQuery *query, OpenSlice *slice, const SeGroup *key, int row)
 {
-	struct SePartialBase *partial = slice->partial;
 	uint32		range;
 
-	if (slice->base != NULL || slice->nruns == 0 || (partial == NULL && base_fits(query, slice)))
+	if (!is_partial(query, slice))
 		return se_session_base(query, slice, false);
-	if (partial != NULL && se_memtable_memory(partial->table) > query->session_memory / 8)
-	{
-		se_session_release(query, slice);
-		partial = NULL;
-	}
-	if (partial == NULL)
-	{
-		partial = MemoryContextAllocZero(query->context, sizeof(struct SePartialBase));
-		partial->table = se_memtable_create(query->layout, query->context, 64);
-		se_memtable_limit(partial->table, 0, PG_UINT32_MAX);
-		slice->partial = partial;
-	}
 	range = (key ? se_group_hash(key) :
-			 se_memtable_hash_row(partial->table, se_eval_keys(query->eval), row)) >>
-		(32 - PARTIAL_BITS);
-	if (!partial->loaded[range])
-	{
-		uint32		low = range << (32 - PARTIAL_BITS);
+			 se_memtable_hash_row(partial_base(query, slice)->table, se_eval_keys(query->eval),
+								  row)) >> (32 - PARTIAL_BITS);
+	load_ranges(query, slice, &range, 1);
+	return slice->partial->table;
+}
 
-		load_bucket(query, slice, low, low + ((1U << (32 - PARTIAL_BITS)) - 1), partial->table);
-		partial->loaded[range] = true;
+void
+se_session_look_ahead(ReaderQuery *query, const int *rows, int n)
+{
+	uint32	   *ranges = NULL;
+	HASH_SEQ_STATUS status;
+	OpenSlice  *slice;
+
+	if (n == 0)
+		return;
+	hash_seq_init(&status, query->slices);
+	while ((slice = hash_seq_search(&status)) != NULL)
+	{
+		if (!is_partial(query, slice))
+			continue;
+		if (ranges == NULL)
+		{
+			SeMemtable *table = partial_base(query, slice)->table;
+
+			ranges = palloc(sizeof(uint32) * n);
+			for (int i = 0; i < n; i++)
+				ranges[i] = se_memtable_hash_row(table, se_eval_keys(query->eval), rows[i]) >>
+					(32 - PARTIAL_BITS);
+		}
+		load_ranges(query, slice, ranges, n);
 	}
-	return partial->table;
+	if (ranges != NULL)
+		pfree(ranges);
+}
+
+void
+se_session_follow(ReaderQuery *query, OpenSlice *slice)
+{
+	SeMemtable *table = slice->table;
+	int64		position = 0;
+	SeGroup    *group;
+
+	while ((group = se_memtable_next(table, &position)) != NULL)
+		if (slice->partial->loaded[se_group_hash(group) >> (32 - PARTIAL_BITS)])
+			(void) se_memtable_add(slice->partial->table, table, group);
 }
 
 SeMemtable *
@@ -371,7 +463,7 @@ latest_committed(ReaderQuery *query, OpenSlice *slice)
 
 		se_session_set_part(query, i, nparts);
 		table = se_session_table(query, query->context, 64);
-		load_bucket(query, slice, query->session_low, query->session_high, table);
+		load_part(query, slice, table);
 		latest = Max(latest, latest_row(query, table));
 		se_memtable_free(table);
 	}

@@ -128,6 +128,10 @@ extern void se_memtable_flush(SeMemtable *table, Size max_chunk, SeChunkSink emi
 extern void se_memtable_merge(SeMemtable *table, const char *bytes, Size size,
 							  uint32 hash_low, uint32 hash_high);
 
+/* The same of the groups for whose hashes, cut to "bits" bits, "wanted" is set. */
+extern void se_memtable_merge_some(SeMemtable *table, const char *bytes, Size size,
+								   const bool *wanted, int bits);
+
 /*
  * Groups in hash order: *position starts at 0; NULL at the end.  Groups are not
  * moved while a scan goes on.

@@ -534,6 +534,13 @@ se_state_log_detach(void)
 		se_run_cache_release();
 }
 
+bool
+se_state_log_asked(int32 query, bool *unfolded)
+{
+	*unfolded = false;
+	return se_run_cache_feeds() && se_run_cache_asked(query, unfolded);
+}
+
 typedef struct FillTarget
 {
 	int32		query;

@@ -79,6 +79,18 @@ typedef void (*SeSliceReader) (void *arg, TimestampTz start, TimestampTz end, in
 extern void se_state_log_slices(SeStateLog *log, int32 query, SeSliceReader reader, void *arg);
 
 /*
+ * Whether sessions have read the query's state slowly, for it was not in shared memory and
+ * would fit, or (*unfolded) has slices worth folding for a reader.  Told once.
+ */
+extern bool se_state_log_asked(int32 query, bool *unfolded);
+
+static inline bool
+se_slice_is_unfolded(int nruns, int64 entries, int64 largest)
+{
+	return nruns >= 4 && entries >= largest * 2;
+}
+
+/*
  * For the process that feeds queries, and alone writes their state.  attach: as
  * se_state_log_slices, when it begins, with the query's reader as the snapshot sees it;
  * detach: give up all queries.  commit: in each transaction that takes the reader from seq - 1

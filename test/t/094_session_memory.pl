@@ -48,7 +48,7 @@ $node->safe_psql('postgres', q(
 				time_of(r.k, CASE WHEN r.again THEN n - 2 ELSE n END)), 'UTF8')
 		FROM (SELECT i, i * 7919 % keys AS k, again FROM generate_series(0, keys - 1) i,
 				(VALUES (false), (true)) a (again)
-			WHERE NOT again OR (n >= 2 AND i % 49 = 0)) r,
+			WHERE NOT again OR (n >= 2 AND i % 199 = 0)) r,
 			(SELECT COALESCE(max("offset") + 1, 0) AS first FROM log) f $$;
 	CREATE VIEW record AS
 		SELECT "offset", (o->>'key')::bigint AS key, (o->>'v')::bigint AS v, (o->>'t')::timestamptz AS t
