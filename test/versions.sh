@@ -99,7 +99,8 @@ from_source()
 # when that is not to become a postmaster.
 under_valgrind()
 {
-	cp -r "$2/pgsql" "$2/valgrind.supp" "$1/"
+	cp -r "$2/pgsql" "$1/"
+	cp "$2/valgrind.supp" "$1/pgsql/bin/"
 	mv "$1/pgsql/bin/postgres" "$1/pgsql/bin/postgres.real"
 	cat >"$1/pgsql/bin/postgres" <<-'END'
 		#!/bin/sh
@@ -109,7 +110,7 @@ under_valgrind()
 				;;
 		esac
 		exec valgrind --quiet --leak-check=no --track-origins=yes --fair-sched=yes \
-			--error-limit=no --suppressions="${0%/*}/../../valgrind.supp" \
+			--error-limit=no --suppressions="${0%/*}/valgrind.supp" \
 			--log-file="$SE_VALGRIND_LOGS/%p" "$0.real" "$@"
 	END
 	chmod +x "$1/pgsql/bin/postgres"
