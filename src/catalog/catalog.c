@@ -192,8 +192,8 @@ qualified_name(Oid relid)
 	return quote_qualified_identifier(get_namespace_name(get_rel_namespace(relid)), name);
 }
 
-static Oid
-relation_owner(Oid relid)
+Oid
+se_relation_owner(Oid relid)
 {
 	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
 	Oid			owner;
@@ -265,7 +265,7 @@ stream_load(const char *condition, Datum key, Oid keytype)
 	stream->name = qualified_name(stream->relid);
 	if (stream->name == NULL)
 		return NULL;
-	stream->owner = relation_owner(stream->relid);
+	stream->owner = se_relation_owner(stream->relid);
 	stream->serverid = GetForeignTable(stream->relid)->serverid;
 	se_source()->stream_options(stream->relid, &stream->options);
 	stream->event_time = event_time_column(stream->relid, stream->options.event_time);
@@ -387,7 +387,7 @@ queries_load(const char *condition, Datum key, Oid keytype, bool in_snapshot)
 	{
 		SeQueryDef *query = lfirst(cell);
 
-		query->owner = relation_owner(query->batch_view);
+		query->owner = se_relation_owner(query->batch_view);
 		query->name = qualified_name(query->result);
 	}
 	return result;

@@ -307,7 +307,16 @@ se_reader_prepare(int32 reader_id, MemoryContext context)
 	old = MemoryContextSwitchTo(context);
 	PushActiveSnapshot(GetTransactionSnapshot());
 	se_worker_phase(SE_PHASE_RECOVERING);
+	SE_FAILPOINT("load.before_definition");
 	def = se_reader_load(reader_id);
+
+	/*
+	 * What is read from here on is not older than (generation, seq), and if it is
+	 * newer the fence will tell.  So the state log must be read by a later snapshot
+	 * as well: one that is older may not see what a reader has handed over to us.
+	 */
+	PopActiveSnapshot();
+	PushActiveSnapshot(GetTransactionSnapshot());
 	stream = def ? se_stream_load(def->stream) : NULL;
 	queries = stream ? se_reader_queries(reader_id) : NIL;
 	if (stream == NULL || !is_wanted(def, stream, queries))
