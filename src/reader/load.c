@@ -338,7 +338,13 @@ se_reader_prepare(int32 reader_id, MemoryContext context)
 	reader->stream = stream;
 	reader->fetched = palloc(sizeof(SeSourceBatch));
 
+	/* nobody alters its options from here on, and we are told of it again */
 	relation = table_open(stream->relid, AccessShareLock);
+	reader->stream = stream = se_stream_load(def->stream);
+	if (stream == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_IN_USE),
+				 errmsg("the stream has been dropped")));
 	reader->desc = CreateTupleDescCopyConstr(RelationGetDescr(relation));
 	reader->queries = palloc0(sizeof(ReaderQuery) * Max(list_length(queries), 1));
 	foreach(cell, queries)
