@@ -21,7 +21,11 @@
  *	  one reader at a time, whose row it locks as a commit of that reader does; the
  *	  reader's commits look at the log with snapshots taken after they have that
  *	  lock, so they find a chunk in one place or in the other.  Locks on segments
- *	  are taken conditionally: nobody ever waits behind the manager.
+ *	  are taken conditionally: nobody ever waits behind the manager for long.
+ *
+ *	  Who appends asks which segment is current when he has locked all of them, and
+ *	  not his snapshot.  So once nobody holds such a lock, nothing is added to
+ *	  a segment that has retired.
  */
 #include "postgres.h"
 
@@ -106,7 +110,7 @@ typedef struct Emptied
 	TransactionId horizon;
 } Emptied;
 
-/* How the snapshot sees the segments; returns which one is current. */
+/* How the snapshot sees the segments; returns which one is current then. */
 static int
 read_segments_as_of(Relation rel, Snapshot snapshot, Emptied *emptied)
 {
@@ -139,16 +143,15 @@ se_segments_current(Oid schema, Snapshot snapshot, bool check)
 	Relation	rel = table_open(get_relname_relid("state_segment", schema), AccessShareLock);
 	Emptied		seen[SE_SEGMENTS] = {{0}};
 	Emptied		now[SE_SEGMENTS] = {{0}};
-	int			current = read_segments_as_of(rel, snapshot, seen);
+	Snapshot	latest;
+	int			current;
 
 	if (check)
-	{
-		/* one of now that can also be had while other parts of a plan run in parallel */
-		Snapshot	latest = RegisterSnapshot(GetCatalogSnapshot(RelationGetRelid(rel)));
-
-		(void) read_segments_as_of(rel, latest, now);
-		UnregisterSnapshot(latest);
-	}
+		(void) read_segments_as_of(rel, snapshot, seen);
+	/* one of now that can also be had while other parts of a plan run in parallel */
+	latest = RegisterSnapshot(GetCatalogSnapshot(RelationGetRelid(rel)));
+	current = read_segments_as_of(rel, latest, now);
+	UnregisterSnapshot(latest);
 	table_close(rel, AccessShareLock);
 	for (int i = 0; i < SE_SEGMENTS && check; i++)
 		if (seen[i].generation != now[i].generation &&
@@ -258,11 +261,11 @@ is_wanted(int segment)
 }
 
 static bool
-lock_segment(int segment)
+lock_segment(int segment, LOCKMODE mode)
 {
 	for (int i = 0; i < LOCK_ATTEMPTS; i++)
 	{
-		if (ConditionalLockRelationOid(segment_relid(segment), AccessExclusiveLock))
+		if (ConditionalLockRelationOid(segment_relid(segment), mode))
 			return true;
 		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
 						 LOCK_RETRY_MS, PG_WAIT_EXTENSION);
@@ -296,24 +299,28 @@ static bool
 empty_segment(int number, const Segment *segment, bool force)
 {
 	bool		emptied = false;
-	TransactionId next = ReadNextTransactionId();
 
 	if (!begin())
 		return false;
 	if (has_live_chunks(number))
 		dead[number].generation = 0;
-	else if (dead[number].generation != segment->generation)
+	else if (dead[number].generation != segment->generation &&
+			 lock_segment(number, ShareRowExclusiveLock) && !has_live_chunks(number))
 	{
+		/*
+		 * Whoever has seen it as current has ended now, and nobody will again: there
+		 * will be no other chunks.  Whoever has taken chunks away before the look has
+		 * an older xid.
+		 */
 		dead[number].generation = segment->generation;
-		dead[number].since = next;
+		dead[number].since = ReadNextTransactionId();
 		dead[number].at = GetCurrentTimestamp();
 	}
 	if (dead[number].generation == segment->generation &&
 		(!is_wanted(number) ||
 		 (force && TimestampDifferenceExceeds(dead[number].at, GetCurrentTimestamp(), GRACE_MS))) &&
-		lock_segment(number))
+		lock_segment(number, AccessExclusiveLock))
 	{
-		/* somebody who had seen it as current may have written to it meanwhile */
 		if (!has_live_chunks(number))
 		{
 			SE_FAILPOINT("segment.before_truncate");
@@ -357,7 +364,7 @@ move_chunks(int from, int to)
 		return false;
 	/* the lock first: what is moved must be seen by a later snapshot */
 	execute(SPI_OK_SELECT,
-			psprintf("SELECT q.query FROM (SELECT DISTINCT query FROM stream_engine.state_log_%d) q"
+			psprintf("SELECT q.query, p.reader FROM (SELECT DISTINCT query FROM stream_engine.state_log_%d) q"
 					 " LEFT JOIN stream_engine.query_progress p ON p.query = q.query"
 					 " WHERE p.reader IS NULL OR EXISTS (SELECT FROM stream_engine.reader r"
 					 " WHERE r.id = p.reader FOR UPDATE SKIP LOCKED) LIMIT 1", from));
@@ -366,15 +373,20 @@ move_chunks(int from, int to)
 		bool		isnull;
 		int32		query = DatumGetInt32(SPI_getbinval(SPI_tuptable->vals[0],
 														SPI_tuptable->tupdesc, 1, &isnull));
+		char	   *reader = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2);
 
+		/* before we had the lock the query may have got another reader */
 		PopActiveSnapshot();
 		PushActiveSnapshot(GetTransactionSnapshot());
 		execute(SPI_OK_INSERT,
 				psprintf("WITH moved AS (DELETE FROM stream_engine.state_log_%d WHERE ctid = ANY (ARRAY"
-						 "(SELECT ctid FROM stream_engine.state_log_%d WHERE query = %d LIMIT %d))"
+						 "(SELECT ctid FROM stream_engine.state_log_%d WHERE query = %d AND"
+						 " (SELECT reader FROM stream_engine.query_progress WHERE query = %d)"
+						 " IS NOT DISTINCT FROM %s LIMIT %d))"
 						 " RETURNING *) INSERT INTO stream_engine.state_log_%d SELECT query,"
 						 " slice_start, slice_end, seq, hash_low, hash_high, ngroups, %d, payload"
-						 " FROM moved", from, from, query, MOVE_CHUNKS, to, to));
+						 " FROM moved", from, from, query, query, reader ? reader : "NULL::integer",
+						 MOVE_CHUNKS, to, to));
 		moved = SPI_processed > 0;
 	}
 	SE_FAILPOINT("segment.before_move_commit");
