@@ -11,6 +11,7 @@
 #include "postgres.h"
 
 #include "access/xact.h"
+#include "catalog/namespace.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "fmgr.h"
@@ -24,6 +25,7 @@
 #include "compat/compat.h"
 #include "ddl.h"
 #include "engine/engine.h"
+#include "sink/staging.h"
 #include "stream_ddl.h"
 
 PG_FUNCTION_INFO_V1(se_pause);
@@ -288,7 +290,10 @@ settle(SeStream *stream, const char *start)
 	change("DELETE FROM stream_engine.reader WHERE stream = $1", stream->id, SPI_OK_DELETE);
 	change("UPDATE stream_engine.query SET kept_from = '-infinity' WHERE stream = $1", stream->id,
 		   SPI_OK_UPDATE);
-	if (stream->options.staging_retention > 0)
+	/* the option may have been set since the stream was made without */
+	if (stream->options.staging_retention > 0 &&
+		OidIsValid(get_relname_relid(se_staging_table_name(stream->id, 0),
+									 get_namespace_oid(SE_SCHEMA, false))))
 		(void) se_reader_create(stream->id, true, start, positions, complete, npositions);
 
 	values[0] = Int32GetDatum(stream->id);
