@@ -210,7 +210,9 @@ class Run:
             self.advanced.append(to)
             at = quote(generate.literal(to))
             self.database.sql(f"SELECT stream_engine.advance_watermark('s', {at})")
-            self.database.until(f"SELECT bool_and(watermark >= {at}) FROM stream_engine.stat_queries")
+            # a query that is paused takes it when it goes on
+            self.database.until(f"SELECT bool_and(w.watermark >= {at}) IS NOT FALSE FROM stream_engine.stat_queries w"
+                                " JOIN stream_engine.queries q ON q.name = w.query WHERE q.state = 'running'")
 
     def idle_closed(self):
         """Until idle_close has closed all windows."""
