@@ -39,7 +39,7 @@ PG_FUNCTION_INFO_V1(se_validate_query);
 
 #define RESOLVE_TIMEOUT_MS 5000
 
-/* Of intervals that are added to times. */
+/* Of intervals that are added to the ends of windows. */
 #define MAX_RETENTION_DAYS 36525
 
 /* Arguments of create_query, in the order of its declaration. */
@@ -60,14 +60,13 @@ refuse(bool given, const char *argument, const char *value)
 						value ? " with value " : "", value ? value : "")));
 }
 
-/* Sums of times and intervals do not overflow. */
-static void
-check_length(const Interval *value, const char *name)
+/* Whether sums of it and a time cannot overflow. */
+static bool
+is_short(const Interval *value)
 {
-	if (value->day > MAX_RETENTION_DAYS || value->time > MAX_RETENTION_DAYS * USECS_PER_DAY)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("argument \"%s\" must not exceed %d days", name, MAX_RETENTION_DAYS)));
+	return value->day >= -MAX_RETENTION_DAYS && value->day <= MAX_RETENTION_DAYS &&
+		value->time >= -MAX_RETENTION_DAYS * USECS_PER_DAY &&
+		value->time <= MAX_RETENTION_DAYS * USECS_PER_DAY;
 }
 
 void
@@ -78,11 +77,11 @@ se_check_interval(FunctionCallInfo fcinfo, int arg, const char *name)
 	if (PG_ARGISNULL(arg))
 		return;
 	value = PG_GETARG_INTERVAL_P(arg);
-	if (value->month != 0 || value->day < 0 || value->time < 0)
+	if (value->month != 0 || value->day < 0 || value->day > MAX_RETENTION_DAYS || value->time < 0 ||
+		value->time > MAX_RETENTION_DAYS * USECS_PER_DAY)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("argument \"%s\" must not be negative and not have months", name)));
-	check_length(value, name);
 }
 
 void
@@ -137,9 +136,7 @@ check_positive(FunctionCallInfo fcinfo, int arg, const char *name)
 	if (PG_ARGISNULL(arg))
 		return;
 	value = PG_GETARG_INTERVAL_P(arg);
-	check_length(value, name);
-	if (value->month != 0 || value->day < -MAX_RETENTION_DAYS ||
-		value->day * USECS_PER_DAY + value->time <= 0)
+	if (value->month != 0 || !is_short(value) || value->day * USECS_PER_DAY + value->time <= 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("argument \"%s\" must be a positive interval without months", name)));

@@ -298,7 +298,8 @@ retry_query(Reader *reader, ReaderQuery *query)
 		if (!se_cycle_begin(reader))
 			return false;
 		PushActiveSnapshot(GetTransactionSnapshot());
-		take_marked(query, batch, context);
+		/* until the commit: there may be more of them than fit into memory */
+		take_marked(query, batch, reader->cycle);
 		if (batch->n > 0)
 		{
 			se_process_late(reader, query, batch->records, batch->n, event_time);

@@ -29,6 +29,7 @@
 #include "utils/hsearch.h"
 #include "utils/memutils.h"
 
+#include "engine/engine.h"
 #include "engine/internal.h"
 #include "state/run_cache_internal.h"
 
@@ -491,6 +492,15 @@ se_run_cache_delete(int32 query, TimestampTz start, TimestampTz end)
 
 /* ---- filling ---- */
 
+static bool
+is_staged(int32 query, TimestampTz start, TimestampTz end)
+{
+	StagedKey	key = {query, 0, start, end};
+
+	return staged_slices != NULL &&
+		hash_search(staged_slices, &key, HASH_FIND, NULL) != NULL;
+}
+
 /* The next slice of a query that somebody has missed and that fits. */
 static bool
 next_wanted_slice(Attached *a, TimestampTz *start, TimestampTz *end)
@@ -509,6 +519,9 @@ next_wanted_slice(Attached *a, TimestampTz *start, TimestampTz *end)
 		if (!slice->wanted || slice->complete || slice->too_large)
 			continue;
 		a->shared->wanted = true;
+		/* missed once more while we were filling it */
+		if (is_staged(a->query, slice->start, slice->end))
+			continue;
 		/* the first of a commit may be larger than the others' bound */
 		if (slice->bytes > room && !(filled == 0 && slice->bytes <
 									 (int64) run_cache->nfree * CACHE_PAGE_SIZE / 2))
@@ -737,7 +750,11 @@ end_transaction(XactEvent event, void *arg)
 	if (nattached == 0)
 		return;
 	if (event == XACT_EVENT_COMMIT && (begun || staged_slices != NULL))
+	{
+		/* only for what ends the process: nothing may be raised after a commit */
+		SE_FAILPOINT("cache.link");
 		link_staged();
+	}
 	if (event == XACT_EVENT_COMMIT || event == XACT_EVENT_ABORT)
 		discard_staged();
 }
