@@ -345,8 +345,7 @@ bool
 se_windows_emit(ReaderQuery *query, TimestampTz watermark, TimestampTz now)
 {
 	if (query->plan->window.kind == SE_WINDOW_GLOBAL)
-		return hash_get_num_entries(query->slices) > 0 &&
-			(query->def->trigger_count > 0 || se_global_due(query) <= now);
+		return se_global_emits(query, now);
 	if (query->plan->window.kind == SE_WINDOW_SESSION)
 		return se_session_emits(query, watermark, now);
 	return query->next_close <= watermark || se_changes_are_due(query, now) ||

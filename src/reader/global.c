@@ -190,6 +190,27 @@ se_global_fires(ReaderQuery *query)
 	return query->fired != NULL && se_memtable_ngroups(query->fired) > 0;
 }
 
+static bool
+interval_fires(const ReaderQuery *query, TimestampTz now)
+{
+	return query->def->trigger_interval > 0 &&
+		(query->last_fired == DT_NOBEGIN ||
+		 now >= query->last_fired + query->def->trigger_interval);
+}
+
+bool
+se_global_emits(ReaderQuery *query, TimestampTz now)
+{
+	OpenSlice  *slice = the_slice(query);
+
+	if (slice == NULL)
+		return false;
+	if (se_global_fires(query))
+		return true;
+	return interval_fires(query, now) &&
+		(query->last_fired == DT_NOBEGIN || query->has_changed || slice->table != NULL);
+}
+
 TimestampTz
 se_global_due(const ReaderQuery *query)
 {
@@ -243,7 +264,7 @@ merge_run(void *arg, const char *bytes, Size size, uint32 hash_low, uint32 hash_
  * as changed.
  */
 static SeMemtable *
-changed_keys(GlobalCommit *commit, bool interval_fires)
+changed_keys(GlobalCommit *commit, bool fires)
 {
 	ReaderQuery *query = commit->query;
 	SeMemtable *table = commit->slice->table;
@@ -259,7 +280,7 @@ changed_keys(GlobalCommit *commit, bool interval_fires)
 			(void) se_memtable_add_key(query->changed, group);
 			query->has_changed = true;
 		}
-	if (interval_fires && query->changed != NULL)
+	if (fires && query->changed != NULL)
 	{
 		position = 0;
 		while ((group = se_memtable_next(query->changed, &position)) != NULL)
@@ -354,6 +375,9 @@ expire_keys(GlobalCommit *commit, SeMemtable *base, TimestampTz watermark, Times
 	{
 		if (last_of(query, base, group) + query->def->state_ttl > watermark)
 			continue;
+		/* its row is still to be written */
+		if (query->changed != NULL && se_memtable_get(query->changed, group) != NULL)
+			continue;
 		if (dead == NULL)
 			dead = se_memtable_create(query->layout, commit->reader->cycle, 64);
 		(void) se_memtable_add_key(dead, group);
@@ -395,9 +419,7 @@ se_global_commit(Reader *reader, ReaderQuery *query, TimestampTz watermark, Time
 	MemoryContext old = MemoryContextSwitchTo(reader->cycle);
 	int64		seq = (reader->def->seq + 1) * 2;
 	GlobalCommit commit = {reader, query, the_slice(query), NULL, seq, seq};
-	bool		interval_fires = query->def->trigger_interval > 0 &&
-		(query->last_fired == DT_NOBEGIN ||
-		 now >= query->last_fired + query->def->trigger_interval);
+	bool		fires = interval_fires(query, now);
 	SeMemtable *base;
 	SeMemtable *changed;
 
@@ -410,18 +432,18 @@ se_global_commit(Reader *reader, ReaderQuery *query, TimestampTz watermark, Time
 	commit.log = se_state_log_open(true);
 	base = the_base(query, commit.slice);
 	begin_anew(&commit, base);
-	changed = changed_keys(&commit, interval_fires);
+	changed = changed_keys(&commit, fires);
 	if (commit.slice->table != NULL)
 		se_memtable_flush(commit.slice->table, SE_CHUNK_SIZE, merge_run, base);
 	/* what the interval trigger shows is at least what the count trigger would */
-	if (!interval_fires && query->fired != NULL)
+	if (!fires && query->fired != NULL)
 		emit_keys(&commit, query->fired, query->fired, now);
 	/* after a restart it is not known what has changed */
-	else if (interval_fires)
+	else if (fires)
 		emit_keys(&commit, query->last_fired == DT_NOBEGIN ? base : changed, base, now);
 	if (query->fired != NULL)
 		se_memtable_reset(query->fired);
-	if (interval_fires)
+	if (fires)
 	{
 		query->last_fired = now;
 		query->has_changed = false;

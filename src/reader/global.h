@@ -17,6 +17,9 @@ extern void se_global_update(ReaderQuery *query, const SeBatch *batch, OpenSlice
 /* After rows were added: whether a count trigger wants a commit at once. */
 extern bool se_global_fires(ReaderQuery *query);
 
+/* Whether a commit at "now" would write result rows. */
+extern bool se_global_emits(ReaderQuery *query, TimestampTz now);
+
 /* When the interval trigger wants a commit; DT_NOEND if it does not. */
 extern TimestampTz se_global_due(const ReaderQuery *query);
 

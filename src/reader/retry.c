@@ -36,6 +36,20 @@ PG_FUNCTION_INFO_V1(se_retry_late);
 
 /* ---- the session's part ---- */
 
+/* Headers are not kept with late records, and to take them for empty would give other results. */
+static void
+refuse_headers(const SeQueryDef *def)
+{
+	SeQueryPlan *plan = se_query_plan_of_view(def->batch_view);
+	AttrNumber	headers = get_attnum(plan->stream, "_headers");
+
+	if (headers != InvalidAttrNumber && bms_is_member(headers, plan->needed))
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("late records of query %s cannot be retried", def->name),
+				 errdetail("The query uses column _headers, and headers are not kept with late records.")));
+}
+
 static SeQueryDef *
 find_query(Oid relid)
 {
@@ -57,7 +71,7 @@ find_query(Oid relid)
 				 errmsg("\"%s\" is not a query", get_rel_name(relid) ? get_rel_name(relid) : "?"),
 				 errhint("A query is named by its result table.")));
 	def = se_query_load(id);
-	if (def == NULL)
+	if (def == NULL || def->name == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("the query has been dropped")));
@@ -67,6 +81,7 @@ find_query(Oid relid)
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("query %s keeps no state of closed windows", def->name),
 				 errhint("Create the query with correction_horizon or allowed_lateness.")));
+	refuse_headers(def);
 	return def;
 }
 

@@ -58,6 +58,9 @@ typedef struct StreamOption
 
 #define MAX_WORKERS_OF_STREAM 64
 
+/* A thousand years. */
+#define MAX_INTERVAL_DAYS 366000
+
 static const StreamOption stream_options[] = {
 	{"topic", SE_ON_TABLE, OPTION_TOPIC, 0, 0},
 	{"format", SE_ON_TABLE, OPTION_FORMAT, 0, 0},
@@ -255,6 +258,11 @@ interval_option(const char *name, const char *value)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("option \"%s\" must not be negative", name)));
+	/* sums of times and options do not overflow */
+	if (result > MAX_INTERVAL_DAYS * USECS_PER_DAY)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("option \"%s\" must not exceed %d days", name, MAX_INTERVAL_DAYS)));
 	pfree(interval);
 	return result;
 }
