@@ -69,6 +69,29 @@ foreach my $first ("SELECT stream_engine.pause('orders')", "SELECT stream_engine
 		COMMIT;), on_error_stop => 1);
 	is($status, 0, "$first, then drop the stream") or diag($stderr);
 }
+
+# Rule: what stops a stream stops the reader, too, that a query is being given meanwhile.
+$node->safe_psql('postgres', q(
+	SELECT stream_engine.create_stream('orders', server => 'busy', topic => 'orders', columns => 't timestamptz',
+		event_time => 't', staging_retention => '0');
+	DO $$ BEGIN
+		PERFORM stream_engine.create_query('a', 'SELECT count(*) AS n FROM orders GROUP BY tumble(t, ''1 hour'')');
+		PERFORM stream_engine.create_query('b', 'SELECT count(*) AS n FROM orders GROUP BY tumble(t, ''1 day'')');
+	END $$));
+is($node->safe_psql('postgres', 'SELECT count(*) FROM stream_engine.reader'), '1', 'two queries have one reader');
+my ($in, $first_out) = ("BEGIN; SELECT stream_engine.pause('b'); SELECT 'split';\n", '');
+my $first = start([ 'psql', '-XAtq', '-d', $node->connstr('postgres') ], '<', \$in, '>', \$first_out, '2>', \$err,
+	IPC::Run::timeout($PostgreSQL::Test::Utils::timeout_default));
+$first->pump until $first_out =~ /split/;
+my $second_out = '';
+my $second = start([ 'psql', '-XAtq', '-d', $node->connstr('postgres'), '-c', "SELECT stream_engine.pause('orders')" ],
+	'<', \undef, '>', \$second_out, '2>', \$err, IPC::Run::timeout($PostgreSQL::Test::Utils::timeout_default));
+wait_for($node, q(SELECT EXISTS (SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%pause(''orders'')%')));
+$in .= "COMMIT;\n\\q\n";
+$first->finish;
+$second->finish;
+is($node->safe_psql('postgres', 'SELECT count(*), min(generation) > 1 FROM stream_engine.reader'), '2|t', 'both readers are fenced');
+
 $node->safe_psql('postgres', 'DROP TABLE enough');
 $feed->finish;
 unlike(log_since($node, 0), qr/deadlock detected/, 'nobody was a deadlock\'s victim');
