@@ -91,7 +91,7 @@ CREATE VIEW stream_engine.stat_queries WITH (security_barrier) AS
 		(SELECT count(DISTINCT (l.slice_start, l.slice_end)) FROM stream_engine.state_log l WHERE l.query = q.id) AS open_slices,
 		(SELECT COALESCE(sum(pg_catalog.octet_length(l.payload)), 0) FROM stream_engine.state_log l WHERE l.query = q.id) AS state_bytes,
 		r.seq AS commits, r.committed_at,
-		pg_catalog.tstzrange(e.window_start, e.window_end) AS closing,
+		CASE WHEN e.query IS NOT NULL THEN pg_catalog.tstzrange(e.window_start, e.window_end) END AS closing,
 		pg_catalog.floor(e.next_hash * 100 / 4294967296.0)::integer AS closing_percent
 	FROM stream_engine.query q
 	JOIN pg_catalog.pg_class c ON c.oid = q.batch_view
