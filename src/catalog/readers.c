@@ -84,8 +84,17 @@ se_reader_to_join(int32 stream, bool session, const char *start, const SePositio
 			   " ORDER BY r.head DESC, r.id LIMIT 1 FOR UPDATE OF r",
 			   3, types, values, NULL, SPI_OK_SELECT) == 1)
 		reader = int_column(1);
-	if (reader != 0 && !stands_at(reader, positions, npositions))
-		reader = 0;
+	/* before we had the lock one of its queries may have stopped, or another have joined */
+	if (reader != 0)
+	{
+		values[0] = Int32GetDatum(reader);
+		if (se_spi("SELECT FROM stream_engine.query_progress p"
+				   " JOIN stream_engine.query q ON q.id = p.query"
+				   " WHERE p.reader = $1 AND (q.state <> 'running' OR ($3 AND q.session)) LIMIT 1",
+				   3, types, values, NULL, SPI_OK_SELECT) != 0 ||
+			!stands_at(reader, positions, npositions))
+			reader = 0;
+	}
 	if (reader != 0)
 	{
 		values[0] = Int32GetDatum(reader);
@@ -195,9 +204,11 @@ se_query_split(int32 query)
 	if (se_spi("SELECT FROM stream_engine.reader r WHERE r.id = $1 AND (r.head OR"
 			   " (SELECT pg_catalog.count(*) FROM stream_engine.query_progress p WHERE p.reader = r.id) > 1)",
 			   1, &type, &value, NULL, SPI_OK_SELECT) == 1)
-	{
 		copy_reader(query, reader);
-		se_wake_at_commit();
-	}
+	else
+		/* no other reader's queries may join this one: it is about to stop */
+		se_spi("UPDATE stream_engine.reader SET generation = generation + 1 WHERE id = $1",
+			   1, &type, &value, NULL, SPI_OK_UPDATE);
+	se_wake_at_commit();
 	se_catalog_end(&scope);
 }

@@ -272,6 +272,7 @@ se_failpoint(const char *name)
 				kill(PostmasterPid, SIGKILL);
 				break;
 			case FAIL_SLEEP:
+				elog(LOG, "failpoint \"%s\" sleeps", name);
 				failpoint_sleep(point->sleep_ms);
 				break;
 		}

@@ -589,6 +589,17 @@ worth_folding(const ReaderQuery *query, const OpenSlice *slice, int64 seq)
 		slice->entries > Max(groups * FOLD_ENTRIES_PER_GROUP, FOLD_MIN_ENTRIES);
 }
 
+/*
+ * Whether a slice without new groups is folded all the same: while there is nothing else to
+ * do, for sessions that have read it.
+ */
+static bool
+is_folded_quietly(const Reader *reader, const ReaderQuery *query, const OpenSlice *slice)
+{
+	return reader->quiet && !se_query_emits_changes(query) &&
+		se_slice_is_unfolded(slice->nruns, slice->entries, slice->largest);
+}
+
 /* Replace a slice's runs and its memtable by one run. */
 static void
 fold_slice(ReaderQuery *query, OpenSlice *slice, FlushTarget *target)
@@ -638,10 +649,10 @@ se_flush_slices(Reader *reader, ReaderQuery *query)
 		FlushTarget target;
 		int64		ngroups;
 
-		if (slice->table == NULL)
+		if (slice->table == NULL && !is_folded_quietly(reader, query, slice))
 			continue;
-		ngroups = se_memtable_ngroups(slice->table);
-		if (ngroups > 0)
+		ngroups = slice->table ? se_memtable_ngroups(slice->table) : 0;
+		if (ngroups > 0 || slice->table == NULL)
 		{
 			if (log == NULL)
 				log = se_state_log_open(true);
@@ -649,7 +660,7 @@ se_flush_slices(Reader *reader, ReaderQuery *query)
 			target.query = query->def->id;
 			target.slice = slice;
 			target.seq = seq;
-			if (worth_folding(query, slice, seq))
+			if (slice->table == NULL || worth_folding(query, slice, seq))
 				fold_slice(query, slice, &target);
 			else
 			{

@@ -84,7 +84,8 @@ the_base(ReaderQuery *query, OpenSlice *slice)
 		{
 			SeStateLog *log = se_state_log_open_latest();
 
-			se_session_load(log, query->def->id, slice->start, slice->end, slice->base);
+			se_session_load(log, query->def->id, slice->start, slice->end, 0,
+							PG_UINT32_MAX, slice->base);
 			se_state_log_close(log);
 		}
 	}
@@ -368,8 +369,10 @@ log_groups(GlobalCommit *commit, SeMemtable *base)
 	OpenSlice  *slice = commit->slice;
 	int64		groups = se_memtable_ngroups(base);
 
-	if (slice->nruns >= FOLD_RUNS &&
-		slice->entries > Max(groups * FOLD_ENTRIES_PER_GROUP, FOLD_MIN_ENTRIES))
+	if ((slice->nruns >= FOLD_RUNS &&
+		 slice->entries > Max(groups * FOLD_ENTRIES_PER_GROUP, FOLD_MIN_ENTRIES)) ||
+		(commit->reader->quiet &&
+		 se_slice_is_unfolded(slice->nruns, slice->entries, slice->largest)))
 	{
 		/* what is appended in this transaction is not seen by the delete */
 		se_state_log_delete(commit->log, commit->query->def->id, slice->start, slice->end);

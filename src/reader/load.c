@@ -66,6 +66,7 @@ load_slice(void *arg, TimestampTz start, TimestampTz end, int nruns, int64 entri
 	slice->nruns = nruns;
 	slice->entries = entries;
 	slice->largest = largest;
+	slice->most_groups = entries;
 	slice->changed = true;
 }
 
@@ -341,6 +342,7 @@ se_reader_prepare(int32 reader_id, MemoryContext context)
 		load_query(reader, query, lfirst(cell));
 		needed = bms_add_members(needed, query->plan->needed);
 	}
+	se_session_share_memory(reader);
 	if (def->head && stream->options.staging_retention > 0)
 	{
 		reader->staging = se_staging_open(stream->id, reader->desc,

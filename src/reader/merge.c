@@ -10,14 +10,14 @@
  *	  does the rest.
  *
  *	  In that one transaction the follower, which holds its own row by its fence,
- *	  locks the other row if that still has the seq that it had followed, compares
- *	  positions, the partitions' watermarks and W, and moves its queries.  It waits for
- *	  no lock: a row that is locked or has moved makes this a commit like any other,
- *	  and the follower goes on following.  The other reader's generation is raised,
- *	  so it throws its running cycle away, reads its definition again and begins at the
- *	  offsets that both had committed, with all queries.  So each record has its effect on
- *	  each query in one reader's commit, and whatever dies on the way has changed
- *	  nothing, or everything.
+ *	  locks the other row if that still has the seq and the generation that it had
+ *	  followed, compares positions, the partitions' watermarks and W, and moves its
+ *	  queries.  It waits for no lock: a row that is locked or has moved makes this a
+ *	  commit like any other, and the follower goes on following.  The other reader's
+ *	  generation is raised, so it throws its running cycle away, reads its definition
+ *	  again and begins at the offsets that both had committed, with all queries.  So
+ *	  each record has its effect on each query in one reader's commit, and whatever
+ *	  dies on the way has changed nothing, or everything.
  *
  *	  What must be equal: next offset and watermark of each partition, W (with
  *	  processing time neither, for there W is the clock), and the bad records that are kept
@@ -61,6 +61,7 @@
 typedef struct SeMerge
 {
 	int32		target;
+	int64		generation;		/* of the target: its queries are those that we looked at */
 	int64		seq;			/* of the target, whose positions these are */
 	int64		tried_seq;		/* a commit at this seq did not merge; -1 none */
 	TimestampTz watermark;		/* the target's W */
@@ -118,9 +119,12 @@ column_int32(uint64 row, int column)
 									   &isnull));
 }
 
-/* The readers that this one may be merged into, the best first; in a catalog scope. */
+/*
+ * The readers that this one may be merged into, the best first, with the generations
+ * for which that holds; in a catalog scope.
+ */
 static int
-candidates(const Reader *reader, int32 *ids, int max)
+candidates(const Reader *reader, int32 *ids, int64 *generations, int max)
 {
 	Oid			types[2] = {INT4OID, INT4OID};
 	Datum		values[2];
@@ -128,7 +132,7 @@ candidates(const Reader *reader, int32 *ids, int max)
 
 	values[0] = Int32GetDatum(reader->def->id);
 	values[1] = Int32GetDatum(reader->stream->id);
-	se_spi("SELECT t.id FROM stream_engine.reader t, LATERAL (SELECT"
+	se_spi("SELECT t.id, t.generation FROM stream_engine.reader t, LATERAL (SELECT"
 		   "  pg_catalog.sum(p.start_offset) FILTER (WHERE p.reader = t.id) AS others,"
 		   "  pg_catalog.sum(p.start_offset) FILTER (WHERE p.reader = $1) AS own"
 		   "  FROM stream_engine.reader_partition p WHERE p.reader IN (t.id, $1)) starts"
@@ -144,26 +148,32 @@ candidates(const Reader *reader, int32 *ids, int max)
 		   " ORDER BY others, t.id", 2, types, values, NULL, SPI_OK_SELECT);
 	n = (int) Min(SPI_processed, (uint64) max);
 	for (int i = 0; i < n; i++)
+	{
 		ids[i] = column_int32(i, 1);
+		generations[i] = column_int64(i, 2);
+	}
 	return n;
 }
 
 /*
- * The positions of a reader, as committed, in reader->context; NULL when it has
- * other partitions than we have, has begun later, or does not go on.
+ * The positions of a reader, as committed, in reader->context; NULL when its queries are
+ * others than at that generation, or in another state, or when it has other partitions
+ * than we have, has begun later, or does not go on.
  */
 static SeMerge *
-positions_of(const Reader *reader, int32 target)
+positions_of(const Reader *reader, int32 target, int64 generation)
 {
-	Oid			type = INT4OID;
-	Datum		value = Int32GetDatum(target);
+	Oid			types[2] = {INT4OID, INT8OID};
+	Datum		values[2];
 	int			n = reader->npartitions;
 	SeMerge    *merge;
 
+	values[0] = Int32GetDatum(target);
+	values[1] = Int64GetDatum(generation);
 	se_spi("SELECT p.partition, p.next_offset, p.start_offset, p.max_event_time, r.watermark, r.seq"
 		   " FROM stream_engine.reader r JOIN stream_engine.reader_partition p ON p.reader = r.id"
-		   " WHERE r.id = $1 AND r.absorbed_by IS NULL AND p.problem IS NULL ORDER BY p.partition",
-		   1, &type, &value, NULL, SPI_OK_SELECT);
+		   " WHERE r.id = $1 AND r.generation = $2 AND r.absorbed_by IS NULL AND p.problem IS NULL"
+		   " ORDER BY p.partition", 2, types, values, NULL, SPI_OK_SELECT);
 	if (SPI_processed != (uint64) n)
 		return NULL;
 	for (int i = 0; i < n; i++)
@@ -174,6 +184,7 @@ positions_of(const Reader *reader, int32 target)
 	merge->upto = MemoryContextAlloc(reader->context, sizeof(int64) * n);
 	merge->max_event_time = MemoryContextAlloc(reader->context, sizeof(TimestampTz) * n);
 	merge->target = target;
+	merge->generation = generation;
 	merge->npartitions = n;
 	merge->tried_seq = -1;
 	for (int i = 0; i < n; i++)
@@ -216,6 +227,7 @@ find_target(Reader *reader)
 	SeCatalogScope scope;
 	SeMerge    *merge = NULL;
 	int32		ids[16];
+	int64		generations[16];
 	int			n;
 	bool		any = false;
 
@@ -223,12 +235,12 @@ find_target(Reader *reader)
 		return NULL;
 	PushActiveSnapshot(GetTransactionSnapshot());
 	se_catalog_begin(&scope);
-	n = candidates(reader, ids, lengthof(ids));
+	n = candidates(reader, ids, generations, lengthof(ids));
 	for (int i = 0; i < n && merge == NULL; i++)
 	{
 		if (!is_healthy(ids[i]))
 			continue;
-		merge = positions_of(reader, ids[i]);
+		merge = positions_of(reader, ids[i], generations[i]);
 		if (merge != NULL && distance(reader, merge) > MERGE_DISTANCE)
 		{
 			any = true;
@@ -266,7 +278,7 @@ follow(Reader *reader)
 		return false;
 	PushActiveSnapshot(GetTransactionSnapshot());
 	se_catalog_begin(&scope);
-	now = positions_of(reader, merge->target);
+	now = positions_of(reader, merge->target, merge->generation);
 	se_catalog_end(&scope);
 	PopActiveSnapshot();
 	se_worker_commit();
@@ -286,13 +298,13 @@ follow(Reader *reader)
 	return true;
 }
 
-/* Read on as an ordinary reader. */
+/* Read on as an ordinary reader, and look again in "pause" milliseconds. */
 static void
-give_up(Reader *reader)
+give_up(Reader *reader, int64 pause)
 {
 	free_merge(reader->merge);
 	reader->merge = NULL;
-	pause_ms = Min(pause_ms * 2, MAX_PAUSE_MS);
+	pause_ms = pause;
 	fetch_again(reader);
 }
 
@@ -311,9 +323,12 @@ se_merge_look(Reader *reader, TimestampTz now)
 			SE_FAILPOINT("merge.follow");
 		}
 	}
-	else if (now >= reader->merge->deadline || !follow(reader) ||
-			 reader->merge->tried_seq == reader->merge->seq)
-		give_up(reader);
+	else if (now >= reader->merge->deadline)
+		give_up(reader, Min(pause_ms * 2, MAX_PAUSE_MS));
+	else if (!follow(reader))
+		give_up(reader, LOOK_MS);
+	else if (reader->merge->tried_seq == reader->merge->seq)
+		give_up(reader, Min(pause_ms * 2, MAX_PAUSE_MS));
 	next_look = now + (reader->merge ? FOLLOW_MS : pause_ms) * 1000;
 }
 
@@ -440,21 +455,26 @@ se_merge_clip_end(const Reader *reader, int32 partition, int64 offset)
 
 /*
  * Lock the target if it stands where we stand.  $1 our reader, $2 the target, $3 its
- * seq, $4 our W, $5 whether the stream has processing time.
+ * seq, $4 our W, $5 whether the stream has processing time, $6 its generation.
+ *
+ * Whoever stops one of its queries, or gives it another, raises the generation under
+ * the lock of the row.  The state of its queries is not looked at here: this statement
+ * may see it as it was before the row was locked.
  */
 static bool
 lock_target(const Reader *reader, TimestampTz watermark)
 {
-	Oid			types[5] = {INT4OID, INT4OID, INT8OID, TIMESTAMPTZOID, BOOLOID};
-	Datum		values[5];
+	Oid			types[6] = {INT4OID, INT4OID, INT8OID, TIMESTAMPTZOID, BOOLOID, INT8OID};
+	Datum		values[6];
 
 	values[0] = Int32GetDatum(reader->def->id);
 	values[1] = Int32GetDatum(reader->merge->target);
 	values[2] = Int64GetDatum(reader->merge->seq);
 	values[3] = TimestampTzGetDatum(watermark);
 	values[4] = BoolGetDatum(reader->stream->options.processing_time);
+	values[5] = Int64GetDatum(reader->merge->generation);
 	return se_spi("SELECT FROM stream_engine.reader t WHERE t.id = $2 AND t.seq = $3"
-				  " AND t.absorbed_by IS NULL AND (t.watermark = $4 OR $5)"
+				  " AND t.generation = $6 AND t.absorbed_by IS NULL AND (t.watermark = $4 OR $5)"
 				  " AND NOT EXISTS (SELECT FROM"
 				  "  (SELECT * FROM stream_engine.reader_partition WHERE reader = $1) a FULL JOIN"
 				  "  (SELECT * FROM stream_engine.reader_partition WHERE reader = $2) b USING (partition)"
@@ -473,7 +493,7 @@ lock_target(const Reader *reader, TimestampTz watermark)
 				  "  WHERE h.reader = $2 AND h.\"offset\" >= a.start_offset"
 				  "  AND NOT EXISTS (SELECT FROM stream_engine.dead_letter_reader o WHERE o.reader = $1"
 				  "   AND o.partition = h.partition AND o.\"offset\" = h.\"offset\"))"
-				  " FOR UPDATE OF t SKIP LOCKED", 5, types, values, NULL, SPI_OK_SELECT) == 1;
+				  " FOR UPDATE OF t SKIP LOCKED", 6, types, values, NULL, SPI_OK_SELECT) == 1;
 }
 
 /*

@@ -333,7 +333,8 @@ load_bucket(OpenScan *scan, int slice)
 										   Max(scan->slices[slice].largest, 64));
 	SeStateLog *log = open_log(scan);
 
-	se_session_load(log, scan->def->id, scan->slices[slice].start, scan->slices[slice].end, table);
+	se_session_load(log, scan->def->id, scan->slices[slice].start, scan->slices[slice].end, 0,
+					PG_UINT32_MAX, table);
 	se_state_log_close(log);
 	return table;
 }
@@ -416,7 +417,7 @@ load_range(OpenScan *scan, const OpenWindow *window)
 	/* keys of the global window may have been forgotten */
 	if (scan->plan->window.kind == SE_WINDOW_GLOBAL)
 		se_session_load(log, scan->def->id, scan->slices[0].start, scan->slices[0].end,
-						scan->table);
+						range.low, range.high, scan->table);
 	else if (range.low <= range.high)
 		for (int i = window->first; i < window->last; i++)
 			if (is_member(scan, window, i))

@@ -50,6 +50,7 @@
 
 #define CATCH_UP_COMMIT_MS 100
 #define SESSION_COMMIT_MS 20
+#define QUIET_MS 1000
 #define DISCOVER_INTERVAL_MS 30000
 #define DISCOVER_TABLE_INTERVAL_MS 1000
 #define VERIFY_INTERVAL_MS 250
@@ -374,7 +375,18 @@ current_watermark(Reader *reader, TimestampTz now)
 	return watermark;
 }
 
-/* Whether a commit now would close a window; with "soon" also within SESSION_COMMIT_MS. */
+/* Microseconds between commits that sessions' ends ask for, at least. */
+static int64
+session_interval(const Reader *reader)
+{
+	int64		interval = SESSION_COMMIT_MS * 1000;
+
+	for (int i = 0; i < reader->nqueries; i++)
+		interval = Max(interval, reader->queries[i].session_rest);
+	return interval;
+}
+
+/* Whether a commit now would close a window; with "soon" also within session_interval. */
 static bool
 can_close(Reader *reader, TimestampTz now, bool soon)
 {
@@ -384,7 +396,7 @@ can_close(Reader *reader, TimestampTz now, bool soon)
 	{
 		/* sessions of many keys end all the time */
 		if (reader->queries[i].plan->window.kind == SE_WINDOW_SESSION && !soon &&
-			now - reader->last_commit < SESSION_COMMIT_MS * 1000)
+			now - reader->last_commit < session_interval(reader))
 			continue;
 		if (reader->queries[i].next_close <= watermark)
 			return true;
@@ -488,6 +500,31 @@ trigger_due(const Reader *reader)
 	return due;
 }
 
+/*
+ * Whether a commit that has nothing to write would make reading the open windows cheaper, for
+ * sessions that do: it brings their state back into memory, and folds it.  Only when
+ * nothing has come for a while, as other commits do that by the way, or will soon
+ * undo it.
+ */
+static bool
+quiet_commit_due(Reader *reader, TimestampTz now)
+{
+	bool		result = false;
+
+	if (now < reader->last_commit + QUIET_MS * 1000)
+		return false;
+	for (int q = 0; q < reader->nqueries; q++)
+	{
+		ReaderQuery *query = &reader->queries[q];
+		bool		unfolded;
+
+		result |= se_state_log_asked(query->def->id, &unfolded);
+		if (unfolded && !se_query_emits_changes(query))
+			reader->quiet = result = true;
+	}
+	return result;
+}
+
 static bool
 commit_due(Reader *reader, TimestampTz now)
 {
@@ -495,7 +532,7 @@ commit_due(Reader *reader, TimestampTz now)
 		se_merge_wants_commit(reader) || se_closing_due(reader, behind(reader)) <= now)
 		return true;
 	if (!reader->dirty)
-		return false;
+		return quiet_commit_due(reader, now);
 	if (reader->pause_wanted || interval_due(reader, now) <= now)
 		return true;
 	if (cycle_memory(reader) > CYCLE_MEMORY)
@@ -675,6 +712,7 @@ drain(Reader *reader, bool *more)
 
 			if (!se_reader_commit(reader))
 				return false;
+			reader->quiet = false;
 			if (closes)
 				last_close = reader->last_commit;
 			if (reader->pause_wanted)
@@ -719,9 +757,11 @@ next_timeout(Reader *reader, TimestampTz now, int poll_ms)
 		if (can_close(reader, now, false))
 			deadline = Min(deadline, close_allowed(reader));
 		else if (can_close(reader, now, true))
-			deadline = Min(deadline, Max(reader->last_commit + SESSION_COMMIT_MS * 1000,
+			deadline = Min(deadline, Max(reader->last_commit + session_interval(reader),
 										 close_allowed(reader)));
 	}
+	else if (now < reader->last_commit + QUIET_MS * 1000)
+		deadline = Min(deadline, reader->last_commit + QUIET_MS * 1000);
 	deadline = Min(deadline, se_partitions_next_move(reader));
 	deadline = Min(deadline, trigger_due(reader));
 	deadline = Min(deadline, se_closing_due(reader, behind(reader)));

@@ -95,6 +95,9 @@ typedef struct OpenSlice
 								 * global windows; or NULL */
 	bool		table_merged;	/* base has those of table, while committing */
 	bool		base_used;		/* sessions: since bases were last given back */
+	struct SePartialBase *partial;	/* sessions: some of the committed groups,
+									 * where all are too many; or NULL */
+	int64		most_groups;	/* sessions: the committed groups are at most so many */
 	SeMemtable *marked;			/* sessions: keys, while committing */
 	/* what the state log holds */
 	int			nruns;
@@ -134,6 +137,13 @@ typedef struct ReaderQuery
 	OpenSlice  *last_slice;		/* of the row before */
 	TimestampTz session_next_close;
 	TimestampTz session_next_expiry;
+	Size		session_memory; /* bound of the groups of sessions in memory */
+	Size		session_group;	/* what a group takes there */
+	bool		session_in_parts;	/* a commit is looking at a part of the keys: */
+	uint32		session_low;	/* those with hashes from here */
+	uint32		session_high;	/* to here */
+	int64		session_rest;	/* microseconds from the last commit to the next that
+								 * is made because sessions end, at least */
 	HTAB	   *archive;		/* sessions kept apart for retry_late, or NULL */
 	struct SeRevival *revival;	/* those that the running cycle looks at, or NULL */
 	TimestampTz next_close;		/* earliest end of an open window, or DT_NOEND */
@@ -201,6 +211,7 @@ typedef struct Reader
 	TimestampTz cycle_began;
 	TimestampTz last_commit;
 	int64		commit_duration;	/* of the last commit, microseconds */
+	bool		quiet;			/* the commit has nothing to write: it may fold */
 	uint64		commit_bytes;	/* appended to the state log by the last commit */
 	TimestampTz minute;			/* for on_error_limit */
 	int64		bad_this_minute;

@@ -73,12 +73,13 @@ span_of(ReaderQuery *query, TimestampTz start, int row)
 {
 	Span		span = {false, 0, 0};
 	OpenSlice  *slice = se_session_bucket(query, start);
+	SeMemtable *base;
 
-	if (slice != NULL)
-	{
-		widen(query, &span, se_session_base(query, slice, false), row);
-		widen(query, &span, slice->table, row);
-	}
+	if (slice == NULL)
+		return span;
+	base = se_session_base_near(query, slice, NULL, row);
+	widen(query, &span, base, row);
+	widen(query, &span, slice->table, row);
 	return span;
 }
 
@@ -131,6 +132,20 @@ fate_of_row(ReaderQuery *query, TimestampTz t, TimestampTz expired, int row)
 	return open || t + gap > expired ? ROW_TAKEN : ROW_LATE;
 }
 
+/* The rows that cannot be taken without looking. */
+static void
+look_ahead(ReaderQuery *query, const int64 *event_time, const int *rows, int n,
+		   const TimestampTz *row_watermark)
+{
+	static int	behind[SE_BATCH_MAX];
+	int			nbehind = 0;
+
+	for (int i = 0; i < n; i++)
+		if (event_time[rows[i]] <= se_time_before(row_watermark[rows[i]], query->lateness))
+			behind[nbehind++] = rows[i];
+	se_session_look_ahead(query, behind, nbehind);
+}
+
 int
 se_session_process(Reader *reader, ReaderQuery *query, const SeBatch *batch,
 				   const SeRecord *records, int *rows, int n, const TimestampTz *row_watermark)
@@ -144,6 +159,7 @@ se_session_process(Reader *reader, ReaderQuery *query, const SeBatch *batch,
 		se_session_retry(reader, query, batch, records, rows, n, row_watermark);
 		return n;
 	}
+	look_ahead(query, event_time, rows, n, row_watermark);
 	for (int i = 0; i < n; i++)
 	{
 		int			row = rows[i];

@@ -32,6 +32,9 @@ extern void se_session_place(const ReaderQuery *query, TimestampTz *start, Times
 /* Take notice of rows that are added to a bucket. */
 extern void se_session_touch(ReaderQuery *query, const OpenSlice *slice);
 
+/* Bound what each of the reader's session queries keeps in memory. */
+extern void se_session_share_memory(Reader *reader);
+
 /* A lower bound of when the next session ends. */
 extern TimestampTz se_session_next_close(ReaderQuery *query);
 
@@ -49,9 +52,9 @@ extern void se_session_bounds(SeMemtable *table, SeGroup *group, int naggs, Time
 extern bool se_session_continues(SeMemtable *next_table, SeGroup *next, int naggs,
 								 TimestampTz last, int64 gap);
 
-/* Load a bucket's groups from the log, tombstones applied. */
+/* Load a bucket's groups with hashes within a range from the log, tombstones applied. */
 extern void se_session_load(SeStateLog *log, int32 query, TimestampTz start, TimestampTz end,
-							SeMemtable *table);
+							uint32 low, uint32 high, SeMemtable *table);
 
 /*
  * Whether a session's row may be written more than once: corrected after its end, or shown

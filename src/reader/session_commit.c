@@ -19,6 +19,9 @@
 #define FOLD_ENTRIES_PER_GROUP 4
 #define FOLD_MIN_ENTRIES 4000
 
+/* Between commits in parts a worker does other things for so many times as long. */
+#define REST_FACTOR 4
+
 /* The same where changes are emitted, in a commit that does not: see close.c. */
 #define FOLD_RUNS_CHANGES 256
 
@@ -129,7 +132,7 @@ forget(SessionCommit *commit, OpenSlice *slice, SeGroup *group, SeMemtable **dea
 	if (slice->nruns > 0)
 	{
 		if (*dead == NULL)
-			*dead = se_memtable_create(commit->query->layout, commit->reader->cycle, 64);
+			*dead = se_session_table(commit->query, commit->reader->cycle, 64);
 		(void) se_memtable_add_key(*dead, group);
 	}
 	if (fresh != NULL)
@@ -142,7 +145,7 @@ static void
 expire_bucket(SessionCommit *commit, OpenSlice *slice)
 {
 	ReaderQuery *query = commit->query;
-	bool		ripe = slice->end <= commit->expiry - commit->gap;
+	bool		ripe = se_session_is_ripe(commit, slice);
 	OpenSlice  *next = se_session_bucket(query, slice->end);
 	SeMemtable *base = se_session_merged(query, slice);
 	bool		revises = se_session_revises(query->def);
@@ -185,7 +188,7 @@ expire_bucket(SessionCommit *commit, OpenSlice *slice)
 				 se_session_is_kept(query, last, commit->watermark))
 		{
 			if (archived == NULL)
-				archived = se_memtable_create(query->layout, commit->reader->cycle, 64);
+				archived = se_session_table(query, commit->reader->cycle, 64);
 			(void) se_memtable_add(archived, base, group);
 		}
 		if (!ripe)
@@ -204,28 +207,15 @@ expire_bucket(SessionCommit *commit, OpenSlice *slice)
 		se_memtable_free(dead);
 		slice->nruns++;
 	}
-	if (ripe)
-	{
-		TimestampTz key[2] = {slice->start, slice->end};
-
-		if (slice->nruns > 0)
-			se_state_log_delete(commit->log, query->def->id, slice->start, slice->end);
-		if (slice->table)
-			se_memtable_free(slice->table);
-		se_memtable_free(slice->base);
-		hash_search(query->slices, key, HASH_REMOVE, NULL);
-	}
 }
 
 static void
 expire_buckets(SessionCommit *commit)
 {
-	commit->next_expiry = DT_NOEND;
 	/* ascending, for a ripe bucket carries into the one behind it */
 	for (int i = 0; i < commit->nslices; i++)
 	{
 		OpenSlice  *slice = commit->slices[i];
-		bool		ripe = slice->end <= commit->expiry - commit->gap;
 
 		if (slice->start > commit->expiry - commit->gap)
 		{
@@ -234,22 +224,45 @@ expire_buckets(SessionCommit *commit)
 			break;
 		}
 		expire_bucket(commit, slice);
-		if (ripe)
-			commit->slices[i] = NULL;
 	}
 	commit->query->session_next_expiry = commit->next_expiry;
 }
 
+/* Ripe buckets have been emptied: what is left in memory and in the log goes. */
+static void
+drop_ripe_buckets(SessionCommit *commit)
+{
+	ReaderQuery *query = commit->query;
+
+	for (int i = 0; i < commit->nslices; i++)
+	{
+		OpenSlice  *slice = commit->slices[i];
+		TimestampTz key[2] = {slice->start, slice->end};
+
+		if (!se_session_is_ripe(commit, slice))
+			continue;
+		if (slice->nruns > 0)
+			se_state_log_delete(commit->log, query->def->id, slice->start, slice->end);
+		if (slice->table)
+			se_memtable_free(slice->table);
+		se_session_release(query, slice);
+		hash_search(query->slices, key, HASH_REMOVE, NULL);
+		commit->slices[i] = NULL;
+	}
+}
+
 /* ---- what stays ---- */
 
-static bool
-worth_folding(const SessionCommit *commit, const OpenSlice *slice, int64 ngroups)
+bool
+se_session_worth_folding(const SessionCommit *commit, const OpenSlice *slice)
 {
-	const ReaderQuery *query = commit->query;
-	bool		waits = se_query_emits_changes(query) &&
-		query->changes_seq < commit->reader->def->seq + 1;
+	int64		ngroups = slice->table ? se_memtable_ngroups(slice->table) : 0;
+	bool		waits = se_query_emits_changes(commit->query) && !commit->shows;
 
-	return slice->nruns >= (waits ? FOLD_RUNS_CHANGES : FOLD_RUNS) &&
+	/* for sessions of users that have read it, while there is nothing else to do */
+	if (commit->reader->quiet && !se_query_emits_changes(commit->query))
+		return se_slice_is_unfolded(slice->nruns, slice->entries, slice->largest);
+	return ngroups > 0 && slice->nruns >= (waits ? FOLD_RUNS_CHANGES : FOLD_RUNS) &&
 		slice->entries > Max(Max(slice->largest, ngroups) * FOLD_ENTRIES_PER_GROUP,
 							 FOLD_MIN_ENTRIES);
 }
@@ -262,40 +275,55 @@ static void
 fold_bucket(SessionCommit *commit, OpenSlice *slice)
 {
 	SeMemtable *base = se_session_merged(commit->query, slice);
+	int64		ngroups = se_memtable_ngroups(base);
 
-	/* the delete does not see what this transaction appends */
-	se_state_log_delete(commit->log, commit->query->def->id, slice->start, slice->end);
 	se_memtable_flush(base, SE_CHUNK_SIZE, append_run, &commit->flush);
+	if (commit->nparts > 1)
+	{
+		/* what was there before is deleted behind the last part */
+		slice->nruns++;
+		slice->entries += ngroups;
+		return;
+	}
+	/* the delete does not see what this transaction has appended */
+	se_state_log_delete(commit->log, commit->query->def->id, slice->start, slice->end);
 	slice->nruns = 1;
-	slice->entries = slice->largest = se_memtable_ngroups(base);
+	slice->entries = slice->largest = slice->most_groups = ngroups;
 }
 
 static void
-flush_bucket(SessionCommit *commit, OpenSlice *slice)
+flush_bucket(SessionCommit *commit, int bucket)
 {
 	ReaderQuery *query = commit->query;
-	int64		ngroups;
+	OpenSlice  *slice = commit->slices[bucket];
+	int64		ngroups = slice->table ? se_memtable_ngroups(slice->table) : 0;
+	bool		folds = commit->nparts > 1 ? se_session_part_folds(commit, bucket) :
+		se_session_worth_folding(commit, slice);
 
-	if (slice->table == NULL)
-		return;
-	ngroups = se_memtable_ngroups(slice->table);
-	if (ngroups > 0)
+	commit->flush.slice = slice;
+	if (slice->partial != NULL)
 	{
-		commit->flush.slice = slice;
-		if (worth_folding(commit, slice, ngroups))
-			fold_bucket(commit, slice);
-		else
-		{
-			if (slice->base != NULL)
-				(void) se_session_merged(query, slice);
-			se_memtable_flush(slice->table, SE_CHUNK_SIZE, append_run, &commit->flush);
-			slice->nruns++;
-			slice->entries += ngroups;
-			slice->largest = Max(slice->largest, ngroups);
-		}
-		slice->changed = query->changes_seq < commit->reader->def->seq + 1;
+		if (commit->expires || folds)
+			se_session_release(query, slice);
+		else if (ngroups > 0)
+			se_session_follow(query, slice);
 	}
-	se_memtable_free(slice->table);
+	if (folds)
+		fold_bucket(commit, slice);
+	else if (ngroups > 0)
+	{
+		if (slice->base != NULL)
+			(void) se_session_merged(query, slice);
+		se_memtable_flush(slice->table, SE_CHUNK_SIZE, append_run, &commit->flush);
+		slice->nruns++;
+		slice->entries += ngroups;
+		slice->most_groups += ngroups;
+		slice->largest = Max(slice->largest, ngroups);
+	}
+	if (folds || ngroups > 0)
+		slice->changed = query->changes_seq < commit->reader->def->seq + 1;
+	if (slice->table != NULL)
+		se_memtable_free(slice->table);
 	slice->table = NULL;
 	slice->table_merged = false;
 }
@@ -309,10 +337,7 @@ release_bases(SessionCommit *commit)
 		OpenSlice  *slice = commit->slices[i];
 
 		if (slice != NULL && slice->base != NULL && !slice->base_used)
-		{
-			se_memtable_free(slice->base);
-			slice->base = NULL;
-		}
+			se_session_release(commit->query, slice);
 		if (slice != NULL)
 			slice->base_used = false;
 	}
@@ -341,15 +366,39 @@ sort_slices(SessionCommit *commit)
 	qsort(commit->slices, commit->nslices, sizeof(OpenSlice *), compare_slices);
 }
 
+/* Emit, forget and log the groups of a part of the keys. */
+static void
+commit_part(SessionCommit *commit, bool emits)
+{
+	ReaderQuery *query = commit->query;
+	SeUserScope scope;
+
+	if (emits || commit->expires)
+	{
+		se_user_begin(&scope, query->def->owner, query->def->settings);
+		SE_FAILPOINT("emit.begin");
+		commit->emission = se_emission_begin(query, commit->now, commit->reader->cycle);
+		if (se_session_revises(query->def) && emits)
+			se_session_emit(commit);
+		if (commit->expires)
+			expire_buckets(commit);
+		se_emission_end(commit->emission);
+		SE_FAILPOINT("emit.end");
+		se_user_end(&scope);
+	}
+	for (int i = 0; i < commit->nslices; i++)
+		if (!se_session_is_ripe(commit, commit->slices[i]))
+			flush_bucket(commit, i);
+}
+
 void
 se_session_commit(Reader *reader, ReaderQuery *query, TimestampTz watermark, TimestampTz now)
 {
 	MemoryContext old = MemoryContextSwitchTo(reader->cycle);
+	TimestampTz began = GetCurrentTimestamp();
 	SessionCommit commit = {0};
 	bool		revises = se_session_revises(query->def);
 	bool		emits = se_session_emits(query, watermark, now);
-	bool		expires;
-	SeUserScope scope;
 
 	commit.reader = reader;
 	commit.query = query;
@@ -359,6 +408,9 @@ se_session_commit(Reader *reader, ReaderQuery *query, TimestampTz watermark, Tim
 	/* without a watermark nothing has ended, and there is no arithmetic on it */
 	commit.expiry = se_time_before(watermark, query->def->allowed_lateness);
 	commit.now = now;
+	commit.next_close = commit.next_expiry = DT_NOEND;
+	commit.shows = se_session_changes_due(query, now);
+	commit.shown_seq = query->changes_seq;
 	commit.log = se_state_log_open(true);
 	commit.flush.log = commit.log;
 	commit.flush.query = query->def->id;
@@ -368,29 +420,24 @@ se_session_commit(Reader *reader, ReaderQuery *query, TimestampTz watermark, Tim
 	se_session_archive_purge(&commit);
 	se_session_archive_forget(&commit);
 
-	expires = revises ? se_session_may_expire(query, commit.expiry) : emits;
+	commit.expires = revises ? se_session_may_expire(query, commit.expiry) : emits;
 	se_blame.query = query;
-	if (emits || expires)
+	se_session_parts_begin(&commit, emits || commit.expires);
+	for (int i = 0; i < commit.nparts; i++)
 	{
-		se_user_begin(&scope, query->def->owner, query->def->settings);
-		SE_FAILPOINT("emit.begin");
-		commit.emission = se_emission_begin(query, now, reader->cycle);
-		if (revises && emits)
-			se_session_emit(&commit);
-		if (expires)
-			expire_buckets(&commit);
-		se_emission_end(commit.emission);
-		SE_FAILPOINT("emit.end");
-		se_user_end(&scope);
-		if (!revises)
-			query->session_next_close = query->session_next_expiry;
+		se_session_part_begin(&commit, i);
+		commit_part(&commit, emits);
+		se_session_part_end(&commit);
 	}
-	for (int i = 0; i < commit.nslices; i++)
-		if (commit.slices[i] != NULL)
-			flush_bucket(&commit, commit.slices[i]);
+	se_session_parts_end(&commit);
+	drop_ripe_buckets(&commit);
+	if (commit.expires && !revises)
+		query->session_next_close = query->session_next_expiry;
 	se_blame.query = NULL;
 	if (revises && emits)
 		release_bases(&commit);
+	/* parts cost as much as all the groups do, and not as what has changed */
+	query->session_rest = commit.nparts > 1 ? (GetCurrentTimestamp() - began) * REST_FACTOR : 0;
 	query->last_slice = NULL;
 	query->revival = NULL;
 	se_state_log_close(commit.log);

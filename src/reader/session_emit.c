@@ -62,8 +62,8 @@ typedef struct Written
 
 /* ---- when ---- */
 
-static bool
-changes_are_due(ReaderQuery *query, TimestampTz now)
+bool
+se_session_changes_due(ReaderQuery *query, TimestampTz now)
 {
 	HASH_SEQ_STATUS status;
 	OpenSlice  *slice;
@@ -115,7 +115,7 @@ se_session_emits(ReaderQuery *query, TimestampTz watermark, TimestampTz now)
 	if (!se_session_revises(query->def))
 		return false;
 	/* to carry a group may take a row back that shows it */
-	return has_touched(query) || changes_are_due(query, now) ||
+	return has_touched(query) || se_session_changes_due(query, now) ||
 		(se_query_emits_changes(query) &&
 		 se_session_may_expire(query, se_time_before(watermark, query->def->allowed_lateness)));
 }
@@ -244,7 +244,7 @@ mark_key(SessionCommit *commit, OpenSlice *slice, const SeGroup *group)
 	int64		before;
 
 	if (slice->marked == NULL)
-		slice->marked = se_memtable_create(commit->query->layout, commit->reader->cycle, 64);
+		slice->marked = se_session_table(commit->query, commit->reader->cycle, 64);
 	before = se_memtable_ngroups(slice->marked);
 	(void) se_memtable_add_key(slice->marked, group);
 	return se_memtable_ngroups(slice->marked) > before;
@@ -371,6 +371,13 @@ withdraw_touched(SessionCommit *commit)
 	unmark(commit);
 }
 
+static bool
+is_in_part(const ReaderQuery *query, const SeGroup *group)
+{
+	return !query->session_in_parts || (se_group_hash(group) >= query->session_low &&
+										se_group_hash(group) <= query->session_high);
+}
+
 /* Delete the rows of sessions that retried records have taken out of the archive. */
 static void
 withdraw_archived(SessionCommit *commit)
@@ -384,7 +391,7 @@ withdraw_archived(SessionCommit *commit)
 		ShownRow	row = {session->first, session->last + commit->gap};
 		int64		revision = 0;
 
-		if (session->state != ARCHIVED_TAKEN)
+		if (session->state != ARCHIVED_TAKEN || !is_in_part(query, session->group))
 			continue;
 		if (!is_emitted(query, session->first))
 		{
@@ -454,7 +461,7 @@ gather(SessionCommit *commit, Written *written, int bucket, SeGroup *group, cons
 	if (hide)
 		return;
 	if (*table == NULL)
-		*table = se_memtable_create(commit->query->layout, commit->reader->cycle, 64);
+		*table = se_session_table(commit->query, commit->reader->cycle, 64);
 	for (; group != NULL; group = follow(commit, &bucket, group, -1))
 		total = se_memtable_add(*table, groups_of(commit, bucket), group);
 	if (revision > 0)
@@ -551,10 +558,19 @@ close_bucket(SessionCommit *commit, int bucket, bool ends, Chain *chain)
 
 /* ---- changes of open sessions ---- */
 
+typedef struct ChangedKeys
+{
+	SeMemtable *table;
+	uint32		low;
+	uint32		high;
+} ChangedKeys;
+
 static void
 merge_chunk(void *arg, const char *bytes, Size size)
 {
-	se_memtable_merge(arg, bytes, size, 0, PG_UINT32_MAX);
+	ChangedKeys *changed = arg;
+
+	se_memtable_merge(changed->table, bytes, size, changed->low, changed->high);
 }
 
 /* Mark, by its last group, each open session that has changed since the last time. */
@@ -562,31 +578,36 @@ static void
 mark_changed(SessionCommit *commit)
 {
 	ReaderQuery *query = commit->query;
+	ChangedKeys changed = {NULL, 0, PG_UINT32_MAX};
 
+	if (query->session_in_parts)
+	{
+		changed.low = query->session_low;
+		changed.high = query->session_high;
+	}
 	for (int i = 0; i < commit->nslices; i++)
 	{
 		OpenSlice  *slice = commit->slices[i];
-		SeMemtable *changed;
 		int64		position = 0;
 		SeGroup    *key;
 
 		if (!slice->changed && slice->table == NULL)
 			continue;
 		CHECK_FOR_INTERRUPTS();
-		changed = se_memtable_create(query->layout, commit->reader->cycle, 64);
+		changed.table = se_session_table(query, commit->reader->cycle, 64);
 		/* keys of tombstones are among them, and have no group any more */
 		if (slice->changed && slice->nruns > 0)
 			se_state_log_read_since(commit->log, query->def->id, slice->start, slice->end,
-									query->changes_seq * 2 + 1, 0, PG_UINT32_MAX, merge_chunk,
-									changed);
+									commit->shown_seq * 2 + 1, changed.low, changed.high,
+									merge_chunk, &changed);
 		if (slice->table != NULL)
 		{
 			(void) groups_of(commit, i);
 			while ((key = se_memtable_next(slice->table, &position)) != NULL)
-				(void) se_memtable_add_key(changed, key);
+				(void) se_memtable_add_key(changed.table, key);
 		}
 		position = 0;
-		while ((key = se_memtable_next(changed, &position)) != NULL)
+		while ((key = se_memtable_next(changed.table, &position)) != NULL)
 		{
 			int			bucket = i;
 			SeGroup    *group = se_memtable_get(groups_of(commit, i), key);
@@ -600,7 +621,7 @@ mark_changed(SessionCommit *commit)
 			if (last + commit->gap > commit->watermark)
 				(void) mark_key(commit, commit->slices[bucket], group);
 		}
-		se_memtable_free(changed);
+		se_memtable_free(changed.table);
 		slice->changed = false;
 	}
 }
@@ -671,7 +692,6 @@ se_session_emit(SessionCommit *commit)
 	bool		ends = commit->watermark != DT_NOBEGIN && query->next_close <= commit->watermark;
 	Chain		chain = {0};
 
-	commit->next_close = DT_NOEND;
 	commit->merged = false;
 	if (corrects(query))
 		withdraw_touched(commit);
@@ -687,7 +707,7 @@ se_session_emit(SessionCommit *commit)
 	unmark(commit);
 	if (ends)
 		query->session_next_close = commit->next_close;
-	if (changes_are_due(query, commit->now))
+	if (commit->shows)
 	{
 		mark_changed(commit);
 		for (int i = 0; i < commit->nslices; i++)

@@ -43,6 +43,11 @@ typedef struct SessionCommit
 	OpenSlice **slices;			/* ascending; NULL: forgotten */
 	int			nslices;
 	bool		merged;			/* groups are looked at with those of the cycle */
+	bool		expires;		/* sessions are forgotten, and those in ripe buckets carried */
+	bool		shows;			/* changes of open sessions are emitted, */
+	int64		shown_seq;		/* those since this commit */
+	int			nparts;			/* of the keys, that are looked at one by one */
+	struct SeBucketParts *parts;	/* [nslices], if they are several */
 	TimestampTz next_close;		/* of what stays, in the buckets looked at */
 	TimestampTz next_expiry;
 } SessionCommit;
@@ -102,8 +107,26 @@ extern void se_session_set_revision(ReaderQuery *query, const SeArchived *sessio
 
 extern OpenSlice *se_session_bucket(ReaderQuery *query, TimestampTz start);
 
+/* A table for groups, of the part of the keys that is looked at. */
+extern SeMemtable *se_session_table(const ReaderQuery *query, MemoryContext context,
+									int64 expected_groups);
+
 /* The committed groups of a bucket; NULL if it has none and "make" is false. */
 extern SeMemtable *se_session_base(ReaderQuery *query, OpenSlice *slice, bool make);
+
+/* Between commits: a table with that of "key", or of a row, if it has one; or NULL. */
+extern SeMemtable *se_session_base_near(ReaderQuery *query, OpenSlice *slice, const SeGroup *key,
+										int row);
+
+/* The keys of these rows will be asked for; one look at the log does for all of them. */
+extern void se_session_look_ahead(ReaderQuery *query, const int *rows, int n);
+
+/* The cycle's groups of a bucket are committed: let the partial base, which is there, have them. */
+extern void se_session_follow(ReaderQuery *query, OpenSlice *slice);
+
+/* Give back the committed groups of a bucket; what they take or would take, bytes. */
+extern void se_session_release(ReaderQuery *query, OpenSlice *slice);
+extern Size se_session_base_memory(const ReaderQuery *query, const OpenSlice *slice);
 
 /* The base with the groups of the cycle in it, from then on. */
 extern SeMemtable *se_session_merged(ReaderQuery *query, OpenSlice *slice);
@@ -119,7 +142,37 @@ extern void se_session_set_mark(SeMemtable *table, SeGroup *group, int naggs, in
 /* Whether a session may expire at "expiry"; by a look at the buckets. */
 extern bool se_session_may_expire(ReaderQuery *query, TimestampTz expiry);
 
+/* session_parts.c */
+
+/* How many parts of so many bytes; and going to one of them. */
+extern int	se_session_count_parts(const ReaderQuery *query, Size bytes);
+extern void se_session_set_part(ReaderQuery *query, int part, int nparts);
+
+/*
+ * A commit in parts; one part is all.  "looks": at groups of the buckets around the watermark.
+ * In each part each bucket is flushed that is not ripe.
+ */
+extern void se_session_parts_begin(SessionCommit *commit, bool looks);
+extern void se_session_part_begin(SessionCommit *commit, int n);
+extern bool se_session_part_folds(const SessionCommit *commit, int bucket);
+extern void se_session_part_end(SessionCommit *commit);
+extern void se_session_parts_end(SessionCommit *commit);
+
+/* session_commit.c */
+
+extern bool se_session_worth_folding(const SessionCommit *commit, const OpenSlice *slice);
+
+/* Whether all of a bucket's sessions have expired or are carried. */
+static inline bool
+se_session_is_ripe(const SessionCommit *commit, const OpenSlice *slice)
+{
+	return commit->expires && slice->end <= commit->expiry - commit->gap;
+}
+
 /* session_emit.c */
+
+/* Whether changes of open sessions are to be emitted. */
+extern bool se_session_changes_due(ReaderQuery *query, TimestampTz now);
 
 /* Emit what there is to emit in a query whose rows may be written more than once. */
 extern void se_session_emit(SessionCommit *commit);

@@ -146,7 +146,8 @@ load_archive(Reader *reader, ReaderQuery *query, const int *rows, int n)
 		{
 			target.bucket = *start;
 			se_state_log_read_ordered(log, query->def->id, *start,
-									  se_session_archive_end(query, *start), load_chunk, &target);
+									  se_session_archive_end(query, *start), 0, PG_UINT32_MAX,
+									  load_chunk, &target);
 		}
 		se_state_log_close(log);
 		se_memtable_free(target.chunk);
@@ -203,7 +204,7 @@ take_in_buckets(ReaderQuery *query, Span *span, const SeGroup *key)
 	{
 		if (slice->end <= span->first - query->plan->window.gap)
 			continue;
-		grown |= take_in_group(query, span, se_session_base(query, slice, false), key);
+		grown |= take_in_group(query, span, se_session_base_near(query, slice, key, 0), key);
 		grown |= take_in_group(query, span, slice->table, key);
 	}
 	return grown;

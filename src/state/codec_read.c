@@ -563,9 +563,9 @@ merge_block(SeMemtable *table, int n)
 		merge_states(table, groups, first, n);
 }
 
-void
-se_memtable_merge(SeMemtable *table, const char *bytes, Size size, uint32 hash_low,
-				  uint32 hash_high)
+static pg_attribute_always_inline void
+merge_entries(SeMemtable *table, const char *bytes, Size size, uint32 hash_low, uint32 hash_high,
+			  const bool *wanted, int shift)
 {
 	const SeGroupLayout *layout = table->layout;
 	char	   *entries = se_memtable_scratch(table);
@@ -593,7 +593,7 @@ se_memtable_merge(SeMemtable *table, const char *bytes, Size size, uint32 hash_l
 				left = 0;
 				reader.at = reader.end;
 			}
-			else if (entry->hash >= hash_low)
+			else if (entry->hash >= hash_low && (wanted == NULL || wanted[entry->hash >> shift]))
 				n++;
 		}
 		merge_block(table, n);
@@ -602,4 +602,18 @@ se_memtable_merge(SeMemtable *table, const char *bytes, Size size, uint32 hash_l
 	MemoryContextSwitchTo(old);
 	if (reader.at != reader.end)
 		corrupted();
+}
+
+void
+se_memtable_merge(SeMemtable *table, const char *bytes, Size size, uint32 hash_low,
+				  uint32 hash_high)
+{
+	merge_entries(table, bytes, size, hash_low, hash_high, NULL, 0);
+}
+
+void
+se_memtable_merge_some(SeMemtable *table, const char *bytes, Size size, const bool *wanted,
+					   int bits)
+{
+	merge_entries(table, bytes, size, 0, PG_UINT32_MAX, wanted, 32 - bits);
 }

@@ -27,6 +27,17 @@ se_group_hash(const SeGroup *group)
 	return group->hash;
 }
 
+uint32
+se_memtable_hash_row(SeMemtable *table, const SeVector *keys, int row)
+{
+	SeGroup    *probe = (SeGroup *) se_memtable_scratch(table);
+
+	if (table->layout->nkeys == 0)
+		return finish_hash(HASH_SEED);
+	se_key_load(table, keys, &row, 1, (char *) probe);
+	return probe->hash;
+}
+
 SeGroup *
 se_memtable_get(SeMemtable *table, const SeGroup *probe)
 {

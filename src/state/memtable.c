@@ -103,6 +103,14 @@ se_memtable_create(const SeGroupLayout *layout, MemoryContext parent, int64 expe
 }
 
 void
+se_memtable_limit(SeMemtable *table, uint32 hash_low, uint32 hash_high)
+{
+	Assert(table->ngroups == 0);
+	set_range(table, hash_low, hash_high);
+	table->limited = true;
+}
+
+void
 se_memtable_free(SeMemtable *table)
 {
 	MemoryContextDelete(table->context);
@@ -141,6 +149,14 @@ Size
 se_memtable_memory(const SeMemtable *table)
 {
 	return MemoryContextMemAllocated(table->context, true);
+}
+
+Size
+se_memtable_group_memory(const SeMemtable *table)
+{
+	/* of the slots a third to two thirds are taken */
+	return 2 * table->layout->slot_size +
+		MemoryContextMemAllocated(table->state_context, true) / Max(table->ngroups, 64);
 }
 
 /* SE_STATE_BLOCK zeroed slots outside the table. */
@@ -224,11 +240,14 @@ se_memtable_grow(SeMemtable *table)
 /*
  * Prepare the table for groups with these hashes.  An empty table is given the
  * range; one with groups keeps its own if that contains the new one, else it is
- * spread over all hashes, and pointers to groups die.
+ * spread over all hashes, and pointers to groups die.  A table that is limited stays as
+ * it is.
  */
 void
 se_memtable_cover(SeMemtable *table, uint32 hash_low, uint32 hash_high)
 {
+	if (table->limited)
+		return;
 	if (table->ngroups == 0)
 		set_range(table, hash_low, Max(hash_low, hash_high));
 	else if (hash_low < table->range_low || hash_high > table->range_high)
@@ -250,6 +269,7 @@ se_memtable_find(SeMemtable *table, const SeGroup *probe)
 	char	   *end;
 	SeGroup    *group;
 
+	Assert(hash >= table->range_low && hash <= table->range_high);
 	for (group = (SeGroup *) at; group->nulls & SLOT_OCCUPIED; group = (SeGroup *) at)
 	{
 		if (group->hash == hash && group->nulls == nulls)
@@ -491,4 +511,16 @@ se_memtable_next(SeMemtable *table, int64 *position)
 			return group;
 	}
 	return NULL;
+}
+
+SeGroup *
+se_memtable_next_upto(SeMemtable *table, int64 *position, uint32 hash_high)
+{
+	int64		next = *position;
+	SeGroup    *group = se_memtable_next(table, &next);
+
+	if (group == NULL || group->hash > hash_high)
+		return NULL;
+	*position = next;
+	return group;
 }

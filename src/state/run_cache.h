@@ -104,6 +104,12 @@ extern bool se_run_cache_next_broken(int32 *query);
  * what the log held before this transaction.
  */
 extern bool se_run_cache_next_wanted(int32 *query, TimestampTz *start, TimestampTz *end);
+/*
+ * Whether a session has read slices of the query from the log, and they fit into free memory; or
+ * (*unfolded) has read many runs where few would do.  Once; the process may then
+ * commit though nothing else asks for it.
+ */
+extern bool se_run_cache_asked(int32 query, bool *unfolded);
 extern void se_run_cache_fill(int32 query, TimestampTz start, TimestampTz end,
 							  const SeCacheChunk *chunk);
 

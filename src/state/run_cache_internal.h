@@ -81,6 +81,7 @@ typedef struct CacheQuery
 	bool		used;
 	bool		valid;			/* may be read */
 	bool		wanted;			/* a slice is */
+	bool		asked;			/* a session has been slow for what a commit can mend */
 	Oid			database;
 	int32		query;
 	int			owner;			/* process id */
@@ -97,7 +98,7 @@ typedef struct CacheQuery
 
 /*
  * A partition is protected by its lock: its queries, their slices with all fields but
- * "referenced" and "wanted", which are hints, and the bytes of linked pages, which
+ * "referenced", "wanted" and "asked", which are hints, and the bytes of linked pages, which
  * never change.  Held for loads and stores, never across an allocation in the
  * process, and one at a time.
  */
@@ -137,6 +138,13 @@ extern void cache_slice_free(int32 slice);
 extern int32 cache_page_alloc(bool evict);
 extern void cache_pages_free(PageList *list);
 extern void cache_slice_drop_pages(CacheSlice *slice, CacheQuery *query);
+
+/* Whether it may be folded while nothing else is to be done. */
+static inline bool
+cache_slice_is_unfolded(const CacheSlice *slice)
+{
+	return se_slice_is_unfolded(slice->nruns, slice->entries, slice->largest);
+}
 
 static inline void
 page_list_init(PageList *list)

@@ -8,6 +8,9 @@
 #include "fmgr.h"
 #include "funcapi.h"
 #include "miscadmin.h"
+#include "storage/latch.h"
+#include "storage/proc.h"
+#include "storage/procarray.h"
 #include "utils/builtins.h"
 
 #include "engine/internal.h"
@@ -133,6 +136,16 @@ read_pages(int32 head, int32 tail, int32 tail_used, int64 commit, int64 seq, uin
 	}
 }
 
+/* Let the process that feeds a query know, wherever it waits, that somebody has asked. */
+static void
+wake_feeder(int owner)
+{
+	PGPROC	   *proc = BackendPidGetProc(owner);
+
+	if (proc != NULL)
+		SetLatch(&proc->procLatch);
+}
+
 bool
 se_run_cache_read(const SeCacheView *view, int32 query, TimestampTz start, TimestampTz end,
 				  int64 seq, uint32 hash_low, uint32 hash_high, SeCacheReader reader, void *arg)
@@ -144,6 +157,7 @@ se_run_cache_read(const SeCacheView *view, int32 query, TimestampTz start, Times
 	int32		used = 0;
 	int64		commit;
 	bool		found = false;
+	int			feeder = 0;		/* to be woken */
 	int			depth = npins;
 
 	if (npins == MAX_PINS)
@@ -165,10 +179,18 @@ se_run_cache_read(const SeCacheView *view, int32 query, TimestampTz start, Times
 		}
 		else if (slice != NULL && !slice->complete && !slice->too_large)
 			slice->wanted = shared->wanted = true;
+		if (view != NULL && slice != NULL && !shared->asked &&
+			(slice->wanted || (found && cache_slice_is_unfolded(slice))))
+		{
+			shared->asked = true;
+			feeder = shared->owner;
+		}
 	}
 	if (!found && shared != NULL)
 		pg_atomic_fetch_add_u64(&shared->misses, 1);
 	LWLockRelease(cache_lock(partition));
+	if (feeder != 0)
+		wake_feeder(feeder);
 	if (!found)
 		return false;
 

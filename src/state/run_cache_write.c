@@ -213,7 +213,7 @@ se_run_cache_attach(const SeCacheView *view, int32 query)
 	if (shared != NULL)
 	{
 		shared->used = true;
-		shared->valid = shared->wanted = false;
+		shared->valid = shared->wanted = shared->asked = false;
 		shared->database = MyDatabaseId;
 		shared->query = query;
 		shared->owner = MyProcPid;
@@ -539,6 +539,31 @@ se_run_cache_next_wanted(int32 *query, TimestampTz *start, TimestampTz *end)
 			return staged != NULL;
 		}
 	return false;
+}
+
+bool
+se_run_cache_asked(int32 query, bool *unfolded)
+{
+	Attached   *a = find_attached(query);
+	int64		room = (int64) run_cache->nfree * CACHE_PAGE_SIZE / 2;
+	bool		fits = false;
+
+	*unfolded = false;
+	if (a == NULL || a->broken || !a->shared->asked)
+		return false;
+	LWLockAcquire(cache_lock(a->partition), LW_EXCLUSIVE);
+	if (is_mine(a))
+		for (int32 i = a->shared->first_slice; i != NONE; i = run_cache_slices[i].next)
+		{
+			const CacheSlice *slice = &run_cache_slices[i];
+
+			fits |= slice->wanted && !slice->complete && !slice->too_large &&
+				slice->bytes < room;
+			*unfolded |= cache_slice_is_unfolded(slice);
+		}
+	a->shared->asked = false;
+	LWLockRelease(cache_lock(a->partition));
+	return fits;
 }
 
 void

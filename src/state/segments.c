@@ -143,7 +143,8 @@ se_segments_current(Oid schema, Snapshot snapshot, bool check)
 
 	if (check)
 	{
-		Snapshot	latest = RegisterSnapshot(GetLatestSnapshot());
+		/* one of now that can also be had while other parts of a plan run in parallel */
+		Snapshot	latest = RegisterSnapshot(GetCatalogSnapshot(RelationGetRelid(rel)));
 
 		(void) read_segments_as_of(rel, latest, now);
 		UnregisterSnapshot(latest);

@@ -73,6 +73,9 @@ extern bool se_layout_has_combine(const SeGroupLayout *layout);
 extern SeMemtable *se_memtable_create(const SeGroupLayout *layout, MemoryContext parent,
 									  int64 expected_groups);
 extern void se_memtable_free(SeMemtable *table);
+
+/* All groups that an empty table will be given have hashes (upper 32 bits) within the range. */
+extern void se_memtable_limit(SeMemtable *table, uint32 hash_low, uint32 hash_high);
 extern const SeGroupLayout *se_memtable_layout(const SeMemtable *table);
 
 /* Forget all groups, keep the memory (shrinks when far too large). */
@@ -80,6 +83,7 @@ extern void se_memtable_reset(SeMemtable *table);
 
 extern int64 se_memtable_ngroups(const SeMemtable *table);
 extern Size se_memtable_memory(const SeMemtable *table);	/* bytes */
+extern Size se_memtable_group_memory(const SeMemtable *table);	/* the same a group, about */
 
 /*
  * Find or create the groups of rows[0..nrows-1] of the key vectors
@@ -124,11 +128,18 @@ extern void se_memtable_flush(SeMemtable *table, Size max_chunk, SeChunkSink emi
 extern void se_memtable_merge(SeMemtable *table, const char *bytes, Size size,
 							  uint32 hash_low, uint32 hash_high);
 
+/* The same of the groups for whose hashes, cut to "bits" bits, "wanted" is set. */
+extern void se_memtable_merge_some(SeMemtable *table, const char *bytes, Size size,
+								   const bool *wanted, int bits);
+
 /*
  * Groups in hash order: *position starts at 0; NULL at the end.  Groups are not
  * moved while a scan goes on.
  */
 extern SeGroup *se_memtable_next(SeMemtable *table, int64 *position);
+
+/* The same with hashes up to "hash_high" only; NULL leaves *position for the one behind. */
+extern SeGroup *se_memtable_next_upto(SeMemtable *table, int64 *position, uint32 hash_high);
 
 /*
  * Single groups (groups.c).  "group" belongs to "from", a table of the same layout.
@@ -136,7 +147,8 @@ extern SeGroup *se_memtable_next(SeMemtable *table, int64 *position);
  * se_memtable_get finds the group with the same key in "table", or NULL;
  * se_memtable_get_row the group of a row of key vectors.  se_memtable_add merges the
  * group into "table" and returns its group there; se_memtable_add_key makes a
- * group with empty states.  se_group_hash is what ranges are of.
+ * group with empty states.  se_group_hash is what ranges are of, se_memtable_hash_row
+ * that of a row's group.
  * se_memtable_remove forgets a group of the table.
  * Pointers die as by se_memtable_lookup, but not by get and remove.
  */
@@ -145,6 +157,7 @@ extern SeGroup *se_memtable_get_row(SeMemtable *table, const SeVector *keys, int
 extern SeGroup *se_memtable_add(SeMemtable *table, SeMemtable *from, const SeGroup *group);
 extern SeGroup *se_memtable_add_key(SeMemtable *table, const SeGroup *group);
 extern uint32 se_group_hash(const SeGroup *group);
+extern uint32 se_memtable_hash_row(SeMemtable *table, const SeVector *keys, int row);
 
 /* Soon the group will be read. */
 extern void se_group_prefetch(const SeMemtable *table, const SeGroup *group);

@@ -203,6 +203,7 @@ struct SeMemtable
 	int64		ndead;
 	int64		limit;			/* groups at which it grows */
 	bool		ordered;		/* slots are in hash order */
+	bool		limited;		/* the range stays what it is */
 
 	char	   *arena;			/* free bytes for text keys */
 	Size		arena_left;

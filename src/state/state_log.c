@@ -405,11 +405,12 @@ se_state_log_read_since(SeStateLog *log, int32 query, TimestampTz slice_start,
 
 void
 se_state_log_read_ordered(SeStateLog *log, int32 query, TimestampTz slice_start,
-						  TimestampTz slice_end, SeOrderedReader reader, void *arg)
+						  TimestampTz slice_end, uint32 hash_low, uint32 hash_high,
+						  SeOrderedReader reader, void *arg)
 {
 	ChunkTarget target = {NULL, reader, arg};
 
-	read_chunks(log, query, slice_start, slice_end, 0, 0, PG_UINT32_MAX, &target);
+	read_chunks(log, query, slice_start, slice_end, 0, hash_low, hash_high, &target);
 }
 
 void
@@ -531,6 +532,13 @@ se_state_log_detach(void)
 {
 	if (se_run_cache_feeds())
 		se_run_cache_release();
+}
+
+bool
+se_state_log_asked(int32 query, bool *unfolded)
+{
+	*unfolded = false;
+	return se_run_cache_feeds() && se_run_cache_asked(query, unfolded);
 }
 
 typedef struct FillTarget

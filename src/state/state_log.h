@@ -61,7 +61,8 @@ extern void se_state_log_append_tombstones(SeStateLog *log, int32 query, Timesta
 										   Size size);
 typedef void (*SeOrderedReader) (void *arg, const char *bytes, Size size, bool tombstones);
 extern void se_state_log_read_ordered(SeStateLog *log, int32 query, TimestampTz slice_start,
-									  TimestampTz slice_end, SeOrderedReader reader, void *arg);
+									  TimestampTz slice_end, uint32 hash_low, uint32 hash_high,
+									  SeOrderedReader reader, void *arg);
 
 /* The same of runs with a seq greater than "seq". */
 extern void se_state_log_read_since(SeStateLog *log, int32 query, TimestampTz slice_start,
@@ -76,6 +77,18 @@ extern void se_state_log_delete(SeStateLog *log, int32 query, TimestampTz slice_
 typedef void (*SeSliceReader) (void *arg, TimestampTz start, TimestampTz end, int nruns,
 							   int64 entries, int64 largest);
 extern void se_state_log_slices(SeStateLog *log, int32 query, SeSliceReader reader, void *arg);
+
+/*
+ * Whether sessions have read the query's state slowly, for it was not in shared memory and
+ * would fit, or (*unfolded) has slices worth folding for a reader.  Told once.
+ */
+extern bool se_state_log_asked(int32 query, bool *unfolded);
+
+static inline bool
+se_slice_is_unfolded(int nruns, int64 entries, int64 largest)
+{
+	return nruns >= 4 && entries >= largest * 2;
+}
 
 /*
  * For the process that feeds queries, and alone writes their state.  attach: as

@@ -205,6 +205,38 @@ foreach my $place ($has_failpoints ? @points : ())
 }
 if ($has_failpoints)
 {
+	# the reader that is followed has one query only, and that is paused: nobody is merged into it
+	$node->safe_psql('postgres', q(
+		CREATE TABLE log (partition int, "offset" bigint, timestamp timestamptz, key bytea, value bytea);
+		CREATE SERVER log_server FOREIGN DATA WRAPPER stream_engine_table OPTIONS (table 'public.log', partitions '1');
+		CREATE FUNCTION send(first int, last int) RETURNS void LANGUAGE sql AS $$
+			INSERT INTO log SELECT 0, n, NULL, NULL, convert_to(json_build_object('t', timestamptz '2026-01-05 00:00+00' + n * interval '1 s')::text, 'UTF8')
+			FROM generate_series(first, last) AS n $$;
+		SELECT send(0, 99);
+		DO $$ BEGIN PERFORM stream_engine.create_stream('seconds', server => 'log_server', topic => 't', columns => 't timestamptz',
+			event_time => 't', staging_retention => '0'); END $$;
+		DO $$ BEGIN PERFORM stream_engine.create_query('first', 'SELECT count(*) AS n FROM seconds GROUP BY tumble(t, ''10 s'')'); END $$));
+	wait_for_all($node, 'first');
+	my $position = log_position($node);
+	set_failpoints('merge.follow=sleep:2000');
+	$node->safe_psql('postgres', q(DO $$ BEGIN PERFORM stream_engine.create_query('second', 'SELECT count(*) AS n FROM seconds GROUP BY tumble(t, ''20 s'')'); END $$));
+	wait_for_log($node, qr/failpoint "merge.follow" sleeps/, $position);
+	$node->safe_psql('postgres', "SELECT stream_engine.pause('first')");
+	$node->safe_psql('postgres', 'SELECT send(100, 199)');
+	wait_for_all($node, 'second');
+	set_failpoints();
+	is($node->safe_psql('postgres', q(SELECT DISTINCT next_offset FROM stream_engine.stat_partitions WHERE query = 'first'::regclass)),
+		'100', 'the position of a paused query stays');
+	$node->safe_psql('postgres', "SELECT stream_engine.resume('first')");
+	$node->safe_psql('postgres', 'SELECT send(200, 299)');
+	wait_for_all($node, 'first');
+	foreach my $query (qw(first second))
+	{
+		is_accounted($node, $query);
+		is_verified($node, $query);
+	}
+	$node->safe_psql('postgres', "SELECT stream_engine.drop_stream('seconds', cascade => true)");
+
 	# the session that pauses fails: nothing has changed
 	foreach my $passing (1, 4, 7)
 	{

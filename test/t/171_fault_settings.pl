@@ -53,8 +53,9 @@ sub goes_on
 	$dbname //= 'postgres';
 	# What binds the workers need not bind the test.
 	my $own = q(SET default_transaction_read_only = off; SET default_transaction_isolation = 'read committed';
-		SET statement_timeout = 0; SET lock_timeout = 0; SET search_path = public; SET client_min_messages = warning;
-		SET DateStyle = 'ISO';);
+		SET search_path = public; SET client_min_messages = warning; SET DateStyle = 'ISO';);
+	# A SET of these could take too long already.
+	local $ENV{PGOPTIONS} = '-c statement_timeout=0 -c lock_timeout=0';
 
 	$node->safe_psql($dbname, "$own CALL feed()");
 	foreach my $query (qw(q c t))

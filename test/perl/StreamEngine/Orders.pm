@@ -201,7 +201,7 @@ sub is_accounted
 			ORDER BY 1)),
 		'', "$query: every record is accounted for");
 	is( $node->safe_psql('postgres', qq(
-			SELECT k.late = (SELECT count(*) FROM stream_engine.late_event l WHERE l.query = q.id),
+			SELECT k.late = (SELECT count(*) FROM stream_engine.late_event l WHERE l.query = q.id AND NOT l.partly),
 				p.dead = (SELECT count(*) FROM stream_engine.dead_letter d
 					WHERE d.stream = q.stream AND d.reason = 'bad' AND d."offset" >= p.low),
 				p.future = (SELECT count(*) FROM stream_engine.dead_letter d

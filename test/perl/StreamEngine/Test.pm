@@ -49,6 +49,7 @@ $SIG{INT} = $SIG{TERM} = sub { die "death by signal\n" };
 #	conf => TEXT            more lines of postgresql.conf
 #	fsync => 1              a durable one, for tests of crashes of the machine
 #	allows_streaming => 1   as in PostgreSQL::Test::Cluster's init
+#	archiving => 1          as has_archiving there
 #	extension => 0          started, without the extension
 #	start => 0              made, not started
 #	init => [...]           more arguments of initdb
@@ -59,7 +60,8 @@ sub new_node
 	my @server = $options{install_path} ? (install_path => $options{install_path}) : ();
 	my $node = PostgreSQL::Test::Cluster->new($name, @server);
 
-	$node->init(allows_streaming => $options{allows_streaming} // 0, extra => $options{init} // []);
+	$node->init(allows_streaming => $options{allows_streaming} // 0,
+		has_archiving => $options{archiving} // 0, extra => $options{init} // []);
 	$node->append_conf('postgresql.conf', slurp_file("$test_dir/regress.conf"));
 	# Standbys and clones are made from nodes that stream.
 	$node->append_conf('postgresql.conf', 'max_connections = 50')
