@@ -48,7 +48,8 @@ $node->safe_psql('postgres', qq(
 		GROUP BY tumble(t, '1 hour'), k % 3000 \$\$,
 		emit => 'changes', emit_interval => '1 second', allowed_lateness => '1 day');
 	SELECT stream_engine.create_query('small', \$\$
-		SELECT k % 10 AS k, count(*) AS n, sum(v) AS total FROM events GROUP BY tumble(t, '10 seconds'), k % 10 \$\$);
+		SELECT k % 10 AS k, count(*) AS n, sum(v) AS total FROM events GROUP BY tumble(t, '10 seconds'), k % 10 \$\$,
+		late => 'drop');
 
 	CREATE FUNCTION feed(n int, keys int, since timestamptz, step interval) RETURNS void LANGUAGE sql AS \$\$
 		INSERT INTO log SELECT 0, b.first + i, now(), NULL,
@@ -196,6 +197,10 @@ foreach my $point (qw(closing.begin closing.range@3 commit.before_commit@3 closi
 	}
 }
 isnt(ask($progress), '', 'the window has not been emitted yet');
+
+# A dump of the midst, which is restored when the workers have finished.
+my $file = PostgreSQL::Test::Utils::tempdir('dump') . '/dump';
+$node->command_ok([ 'pg_dump', '-Fc', '-f', $file, $node->connstr('postgres') ], 'dumped in the midst');
 set_failpoints('');
 ask("CALL stream_engine.wait('events', '3 minutes')");
 is(ask('SELECT count(*) FROM stream_engine.closing'), 0, 'nothing is left to be emitted');
@@ -207,8 +212,8 @@ is(ask('SELECT look()'), '', 'each group is there once');
 
 sub difference
 {
-	my ($query, $key, $windows) = @_;
-	return ask(qq(
+	my ($query, $key, $windows, $dbname) = @_;
+	return $node->safe_psql($dbname // 'postgres', qq(
 		WITH quarters AS (SELECT date_bin('15 minutes', (j->>'t')::timestamptz, '2026-01-01 00:00+00') AS t,
 				(j->>'k')::int % $key AS k, count(*) AS n, sum((j->>'v')::int) AS total
 				FROM (SELECT convert_from(value, 'UTF8')::json AS j FROM log) l GROUP BY 1, 2),
@@ -220,12 +225,21 @@ sub difference
 			+ (SELECT count(*) FROM (TABLE found EXCEPT ALL TABLE expected) b)));
 }
 
-is(difference('big', 1000000000, "date_bin('1 hour', t, '2026-01-01 00:00+00')"), 0, 'big has the results of plain SQL');
-is(difference('changing', 3000, "date_bin('1 hour', t, '2026-01-01 00:00+00')"), 0, 'changing has them');
-is(difference('hopping', 7000,
-		"t - generate_series(0, 3) * interval '15 minutes'"),
-	0, 'hopping has them');
+my @expected = (
+	[ 'big', 1_000_000_000, "date_bin('1 hour', t, '2026-01-01 00:00+00')" ],
+	[ 'changing', 3000, "date_bin('1 hour', t, '2026-01-01 00:00+00')" ],
+	[ 'hopping', 7000, "t - generate_series(0, 3) * interval '15 minutes'" ]);
+
+is(difference(@$_), 0, "$_->[0] has the results of plain SQL") foreach @expected;
 cmp_ok(ask('SELECT count(*) FROM big WHERE revision > 0'), '>', 0, 'groups have been corrected');
+
+# What was emitted before the dump stays; the window that was begun is made anew.
+$node->safe_psql('postgres', 'CREATE DATABASE copy');
+$node->command_ok([ 'pg_restore', '--exit-on-error', '-d', $node->connstr('copy'), $file ], 'the dump is restored');
+isnt($node->safe_psql('copy', 'SELECT count(*) FROM stream_engine.closing'), 0, 'and knows what was emitted');
+$node->safe_psql('copy', "SELECT stream_engine.resume('events', start => 'earliest')");
+$node->safe_psql('copy', "CALL stream_engine.wait('events', '3 minutes')");
+is(difference(@$_, 'copy'), 0, "$_->[0] has the same results in the restored database") foreach @expected;
 
 $node->stop;
 done_testing();
