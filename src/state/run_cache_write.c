@@ -491,6 +491,15 @@ se_run_cache_delete(int32 query, TimestampTz start, TimestampTz end)
 
 /* ---- filling ---- */
 
+static bool
+is_staged(int32 query, TimestampTz start, TimestampTz end)
+{
+	StagedKey	key = {query, 0, start, end};
+
+	return staged_slices != NULL &&
+		hash_search(staged_slices, &key, HASH_FIND, NULL) != NULL;
+}
+
 /* The next slice of a query that somebody has missed and that fits. */
 static bool
 next_wanted_slice(Attached *a, TimestampTz *start, TimestampTz *end)
@@ -509,6 +518,9 @@ next_wanted_slice(Attached *a, TimestampTz *start, TimestampTz *end)
 		if (!slice->wanted || slice->complete || slice->too_large)
 			continue;
 		a->shared->wanted = true;
+		/* missed once more while we were filling it */
+		if (is_staged(a->query, slice->start, slice->end))
+			continue;
 		/* the first of a commit may be larger than the others' bound */
 		if (slice->bytes > room && !(filled == 0 && slice->bytes <
 									 (int64) run_cache->nfree * CACHE_PAGE_SIZE / 2))

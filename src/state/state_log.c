@@ -48,6 +48,7 @@
 
 #include "compat/compat.h"
 #include "engine/engine.h"
+#include "engine/failpoints.h"
 #include "run_cache.h"
 #include "segments.h"
 #include "state_log.h"
@@ -578,6 +579,7 @@ se_state_log_commit(int32 reader, int64 generation, int64 seq)
 			log = se_state_log_open(false);
 		scan_chunks(log, target.query, target.start, target.end, 0, 0, PG_UINT32_MAX, fill_cache,
 					&target);
+		SE_FAILPOINT("cache.filled");
 	}
 	if (log != NULL)
 		se_state_log_close(log);

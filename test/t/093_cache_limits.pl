@@ -146,13 +146,24 @@ SKIP:
 # State of before
 # ---------------------------------------------------------------------------
 
+my $failpoints = $node->psql('postgres', 'SHOW stream_engine.failpoints') == 0;
+$node->append_conf('postgresql.conf', "stream_engine.failpoints = 'cache.filled=sleep:3000'") if $failpoints;
 $node->restart;
 $node->safe_psql('postgres', 'CALL feed(500, 1000000)');
 waited();
 is(state_of('small', 'cached_slices'), 0, 'memory is empty when the worker begins');
 check('after a restart');
 cmp_ok(state_of('small', 'misses'), '>', 0, 'the log was read');
+my $position = log_position($node);
 $node->safe_psql('postgres', 'CALL feed(500, 1000000)');
+if ($failpoints)
+{
+	# A slice that is missed while it is filled is filled once.
+	wait_for_log($node, qr/failpoint "cache.filled" sleeps/, $position);
+	$node->safe_psql('postgres', "SELECT live('small', true)");
+	$node->append_conf('postgresql.conf', "stream_engine.failpoints = ''");
+	$node->reload;
+}
 waited();
 is(state_of('small', 'cached_slices'), 1, 'what was asked for comes back');
 check('back in memory');
