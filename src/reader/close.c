@@ -310,7 +310,8 @@ groups_allowed(const WindowEmission *we)
 {
 	int64		rows = Max(we->left, 1);
 
-	if (rows == PG_INT64_MAX)
+	/* without a limit */
+	if (rows > PG_INT64_MAX / 2)
 		return rows;
 	rows += rows / 4;
 	return we->replaces ? rows / REPLACING_COST + 1 : rows;
