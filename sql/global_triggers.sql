@@ -32,6 +32,7 @@ SELECT stream_engine.create_query('x', 'SELECT sensor, sum(v) FROM readings GROU
 SELECT stream_engine.create_query('x', 'SELECT sensor, sum(v) FROM readings GROUP BY sensor', trigger_interval => '1 month');
 SELECT stream_engine.create_query('x', 'SELECT sum(v) FROM readings GROUP BY tumble(t, ''1 hour'')', trigger_count => 10);
 SELECT stream_engine.create_query('x', 'SELECT sum(v) FROM readings GROUP BY tumble(t, ''1 hour'')', state_ttl => '1 hour');
+SELECT stream_engine.create_query('x', 'SELECT sum(v) FROM readings', trigger_count => 1, state_ttl => '300000000 days');
 
 SELECT stream_engine.create_query('by_count', 'SELECT sensor, count(*) AS n, sum(v) AS total, avg(v) AS mean FROM readings GROUP BY sensor', trigger_count => 3);
 SELECT stream_engine.create_query('by_time', 'SELECT sensor, count(*) AS n, sum(v) AS total FROM readings GROUP BY sensor', trigger_interval => '1 millisecond');

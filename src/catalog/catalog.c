@@ -192,8 +192,8 @@ qualified_name(Oid relid)
 	return quote_qualified_identifier(get_namespace_name(get_rel_namespace(relid)), name);
 }
 
-static Oid
-relation_owner(Oid relid)
+Oid
+se_relation_owner(Oid relid)
 {
 	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
 	Oid			owner;
@@ -265,7 +265,7 @@ stream_load(const char *condition, Datum key, Oid keytype)
 	stream->name = qualified_name(stream->relid);
 	if (stream->name == NULL)
 		return NULL;
-	stream->owner = relation_owner(stream->relid);
+	stream->owner = se_relation_owner(stream->relid);
 	stream->serverid = GetForeignTable(stream->relid)->serverid;
 	se_source()->stream_options(stream->relid, &stream->options);
 	stream->event_time = event_time_column(stream->relid, stream->options.event_time);
@@ -396,7 +396,7 @@ queries_load(const char *condition, Datum key, Oid keytype, bool in_snapshot)
 	{
 		SeQueryDef *query = lfirst(cell);
 
-		query->owner = relation_owner(query->batch_view);
+		query->owner = se_relation_owner(query->batch_view);
 		query->name = qualified_name(query->result);
 	}
 	return result;
@@ -534,6 +534,9 @@ se_catalog_reader_failed(int32 reader, const char *message, int sqlstate)
 	values[1] = CStringGetTextDatum(message);
 	values[2] = CStringGetTextDatum(unpack_sql_state(sqlstate));
 	se_catalog_begin(&scope);
+	/* readers before queries, as sessions do it */
+	se_spi("SELECT FROM stream_engine.reader WHERE id = $1 FOR UPDATE", 1, types, values, NULL,
+		   SPI_OK_SELECT);
 	se_spi("UPDATE stream_engine.query q SET state = 'error', error = $2, error_sqlstate = $3,"
 		   " error_hint = 'Mend the cause, then call stream_engine.resume().',"
 		   " error_partition = NULL, error_offset = NULL, error_at = pg_catalog.clock_timestamp()"

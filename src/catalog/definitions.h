@@ -138,6 +138,9 @@ typedef struct SeUserScope
 	int			guc_level;
 } SeUserScope;
 
+/* InvalidOid if it does not exist any more. */
+extern Oid	se_relation_owner(Oid relid);
+
 extern void se_user_begin(SeUserScope *scope, Oid owner, List *settings);
 extern void se_user_end(SeUserScope *scope);
 

@@ -234,23 +234,57 @@ delete_begun_window(int32 query)
 
 /*
  * Windows from here on are not in a query's results yet: what the results hold
- * came with the dump, and is not emitted again when the topic is read again.  In a
- * catalog scope.
+ * came with the dump, and is not emitted again when the topic is read again.
+ *
+ * The result table is the owner's: planning alone may run what he has attached to
+ * it, so it is read as him.
  */
 static TimestampTz
 results_end(int32 query)
 {
 	SeQueryDef *def = se_query_load(query);
+	TimestampTz result = DT_NOBEGIN;
+	SeUserScope scope;
 	Datum		value;
 	bool		isnull;
 
+	if (def == NULL || def->name == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("a query of the stream has been dropped meanwhile")));
+	se_user_begin(&scope, se_relation_owner(def->result), NIL);
+	SPI_connect();
 	if (SPI_execute(psprintf("SELECT pg_catalog.max(window_start) FROM %s WHERE is_final", def->name),
-					false, 0) != SPI_OK_SELECT)
+					true, 0) != SPI_OK_SELECT)
 		elog(ERROR, "could not read the results of query %s", def->name);
+	if (SPI_gettypeid(SPI_tuptable->tupdesc, 1) != TIMESTAMPTZOID)
+		ereport(ERROR,
+				(errcode(ERRCODE_DATATYPE_MISMATCH),
+				 errmsg("column \"window_start\" of %s has been altered", def->name)));
 	value = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull);
-	if (isnull || TIMESTAMP_NOT_FINITE(DatumGetTimestampTz(value)))
-		return DT_NOBEGIN;
-	return DatumGetTimestampTz(value) + 1;
+	if (!isnull && !TIMESTAMP_NOT_FINITE(DatumGetTimestampTz(value)))
+		result = DatumGetTimestampTz(value) + 1;
+	SPI_finish();
+	se_user_end(&scope);
+	return result;
+}
+
+/* Whether a stream is still to be settled, now that nobody else can settle it. */
+static bool
+lock_homeless(int32 stream)
+{
+	SeCatalogScope scope;
+	Oid			types[2] = {INT4OID, TEXTOID};
+	Datum		values[2];
+	bool		result;
+
+	values[0] = Int32GetDatum(stream);
+	values[1] = CStringGetTextDatum(se_home());
+	se_catalog_begin(&scope);
+	result = se_spi("SELECT FROM stream_engine.stream WHERE id = $1 AND home <> $2 FOR UPDATE", 2,
+					types, values, NULL, SPI_OK_SELECT) == 1;
+	se_catalog_end(&scope);
+	return result;
 }
 
 /* A stream from a dump or a template: new readers, at "start", and no state. */
@@ -269,6 +303,10 @@ settle(SeStream *stream, const char *start)
 	bool	   *running;
 	bool	   *session;
 
+	if (!lock_homeless(stream->id))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_IN_USE),
+				 errmsg("stream %s has been resumed by another session", stream->name)));
 	npositions = se_resolve_start(stream, start, RESOLVE_TIMEOUT_MS, &positions, &complete,
 								  &nrecords);
 	depend_again(stream);
@@ -510,11 +548,17 @@ se_advance_watermark(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
+/* The name as it is now; somebody else may have dropped the relation while we waited. */
 static char *
 qualified(Oid relid)
 {
-	return quote_qualified_identifier(get_namespace_name(get_rel_namespace(relid)),
-									  get_rel_name(relid));
+	char	   *name = get_rel_name(relid);
+
+	if (name == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_TABLE),
+				 errmsg("it has been dropped by another session")));
+	return quote_qualified_identifier(get_namespace_name(get_rel_namespace(relid)), name);
 }
 
 /* Drop a query's relations as the caller; the event trigger removes its rows. */
@@ -522,10 +566,11 @@ static void
 drop_query(SeQueryDef *query, bool keep_results)
 {
 	Target		target = {NULL, query};
-	char	   *result = qualified(query->result);
+	char	   *result;
 
 	/* the reader's commit would want the relations while we want its row */
 	fence(&target);
+	result = qualified(query->result);
 
 	SPI_connect();
 	/* the open table and the live view go with it */
@@ -603,7 +648,7 @@ se_drop_stream(PG_FUNCTION_ARGS)
 					 errhint("With cascade => true they and their results are dropped, too.")));
 	}
 	SPI_connect();
-	se_run_utility(psprintf("DROP FOREIGN TABLE %s", stream->name));
+	se_run_utility(psprintf("DROP FOREIGN TABLE %s", qualified(stream->relid)));
 	SPI_finish();
 	PG_RETURN_VOID();
 }

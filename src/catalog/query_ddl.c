@@ -60,6 +60,15 @@ refuse(bool given, const char *argument, const char *value)
 						value ? " with value " : "", value ? value : "")));
 }
 
+/* Whether sums of it and a time cannot overflow. */
+static bool
+is_short(const Interval *value)
+{
+	return value->day >= -MAX_RETENTION_DAYS && value->day <= MAX_RETENTION_DAYS &&
+		value->time >= -MAX_RETENTION_DAYS * USECS_PER_DAY &&
+		value->time <= MAX_RETENTION_DAYS * USECS_PER_DAY;
+}
+
 void
 se_check_interval(FunctionCallInfo fcinfo, int arg, const char *name)
 {
@@ -127,7 +136,7 @@ check_positive(FunctionCallInfo fcinfo, int arg, const char *name)
 	if (PG_ARGISNULL(arg))
 		return;
 	value = PG_GETARG_INTERVAL_P(arg);
-	if (value->month != 0 || value->day * USECS_PER_DAY + value->time <= 0)
+	if (value->month != 0 || !is_short(value) || value->day * USECS_PER_DAY + value->time <= 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("argument \"%s\" must be a positive interval without months", name)));

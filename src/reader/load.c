@@ -309,7 +309,16 @@ se_reader_prepare(int32 reader_id, MemoryContext context)
 	old = MemoryContextSwitchTo(context);
 	PushActiveSnapshot(GetTransactionSnapshot());
 	se_worker_phase(SE_PHASE_RECOVERING);
+	SE_FAILPOINT("load.before_definition");
 	def = se_reader_load(reader_id);
+
+	/*
+	 * What is read from here on is not older than (generation, seq), and if it is
+	 * newer the fence will tell.  So the state log must be read by a later snapshot
+	 * as well: one that is older may not see what a reader has handed over to us.
+	 */
+	PopActiveSnapshot();
+	PushActiveSnapshot(GetTransactionSnapshot());
 	stream = def ? se_stream_load(def->stream) : NULL;
 	queries = stream ? se_reader_queries(reader_id) : NIL;
 	if (stream == NULL || !is_wanted(def, stream, queries))
@@ -331,7 +340,13 @@ se_reader_prepare(int32 reader_id, MemoryContext context)
 	reader->stream = stream;
 	reader->fetched = palloc(sizeof(SeSourceBatch));
 
+	/* nobody alters its options from here on, and we are told of it again */
 	relation = table_open(stream->relid, AccessShareLock);
+	reader->stream = stream = se_stream_load(def->stream);
+	if (stream == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_IN_USE),
+				 errmsg("the stream has been dropped")));
 	reader->desc = CreateTupleDescCopyConstr(RelationGetDescr(relation));
 	reader->queries = palloc0(sizeof(ReaderQuery) * Max(list_length(queries), 1));
 	foreach(cell, queries)

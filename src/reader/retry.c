@@ -57,6 +57,10 @@ find_query(Oid relid)
 				 errmsg("\"%s\" is not a query", get_rel_name(relid) ? get_rel_name(relid) : "?"),
 				 errhint("A query is named by its result table.")));
 	def = se_query_load(id);
+	if (def == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("the query has been dropped")));
 	se_check_owner(def->batch_view);
 	if (Max(def->allowed_lateness, def->correction_horizon) == 0)
 		ereport(ERROR,
@@ -279,7 +283,8 @@ retry_query(Reader *reader, ReaderQuery *query)
 		if (!se_cycle_begin(reader))
 			return false;
 		PushActiveSnapshot(GetTransactionSnapshot());
-		take_marked(query, batch, context);
+		/* until the commit: there may be more of them than fit into memory */
+		take_marked(query, batch, reader->cycle);
 		if (batch->n > 0)
 		{
 			se_process_late(reader, query, batch->records, batch->n, event_time);

@@ -248,6 +248,7 @@ se_pending_write(SePending *pending, int32 stream, int32 reader, TimestampTz now
 	SPIPlanPtr	failed = NULL;
 	ListCell   *cell;
 
+	/* of a topic that was made anew the same offset is another record: it takes the row */
 	list_sort(pending->rows, compare_rows);
 	foreach(cell, pending->rows)
 	{
@@ -264,7 +265,10 @@ se_pending_write(SePending *pending, int32 stream, int32 reader, TimestampTz now
 			if (failed == NULL)
 				failed = prepare("INSERT INTO stream_engine.failed_record (query, partition, \"offset\","
 								 " kafka_timestamp, key, payload, seen_at, message)"
-								 " VALUES ($1, $2, $3, $4, $5, $6, $7, $8)", lengthof(types), types);
+								 " VALUES ($1, $2, $3, $4, $5, $6, $7, $8)"
+								 " ON CONFLICT (query, partition, \"offset\") DO UPDATE SET"
+								 " kafka_timestamp = $4, key = $5, payload = $6, seen_at = $7, message = $8",
+								 lengthof(types), types);
 			values[0] = Int32GetDatum(row->query);
 			values[7] = CStringGetTextDatum(row->message);
 			execute(failed, values, nulls);
@@ -274,7 +278,6 @@ se_pending_write(SePending *pending, int32 stream, int32 reader, TimestampTz now
 			Oid			types[] = {INT4OID, INT4OID, INT8OID, TIMESTAMPTZOID, BYTEAOID, BYTEAOID,
 			TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TSTZRANGEARRAYOID, BOOLOID};
 
-			/* of a topic that was made anew the same offset is another record */
 			if (late == NULL)
 				late = prepare("INSERT INTO stream_engine.late_event (query, partition, \"offset\","
 							   " kafka_timestamp, key, payload, seen_at, event_time, watermark, windows,"

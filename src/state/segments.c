@@ -296,7 +296,6 @@ static bool
 empty_segment(int number, const Segment *segment, bool force)
 {
 	bool		emptied = false;
-	TransactionId next = ReadNextTransactionId();
 
 	if (!begin())
 		return false;
@@ -305,7 +304,8 @@ empty_segment(int number, const Segment *segment, bool force)
 	else if (dead[number].generation != segment->generation)
 	{
 		dead[number].generation = segment->generation;
-		dead[number].since = next;
+		/* after the look: whoever has taken chunks away before it has an older xid */
+		dead[number].since = ReadNextTransactionId();
 		dead[number].at = GetCurrentTimestamp();
 	}
 	if (dead[number].generation == segment->generation &&
@@ -357,7 +357,7 @@ move_chunks(int from, int to)
 		return false;
 	/* the lock first: what is moved must be seen by a later snapshot */
 	execute(SPI_OK_SELECT,
-			psprintf("SELECT q.query FROM (SELECT DISTINCT query FROM stream_engine.state_log_%d) q"
+			psprintf("SELECT q.query, p.reader FROM (SELECT DISTINCT query FROM stream_engine.state_log_%d) q"
 					 " LEFT JOIN stream_engine.query_progress p ON p.query = q.query"
 					 " WHERE p.reader IS NULL OR EXISTS (SELECT FROM stream_engine.reader r"
 					 " WHERE r.id = p.reader FOR UPDATE SKIP LOCKED) LIMIT 1", from));
@@ -366,15 +366,20 @@ move_chunks(int from, int to)
 		bool		isnull;
 		int32		query = DatumGetInt32(SPI_getbinval(SPI_tuptable->vals[0],
 														SPI_tuptable->tupdesc, 1, &isnull));
+		char	   *reader = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2);
 
+		/* before we had the lock the query may have got another reader */
 		PopActiveSnapshot();
 		PushActiveSnapshot(GetTransactionSnapshot());
 		execute(SPI_OK_INSERT,
 				psprintf("WITH moved AS (DELETE FROM stream_engine.state_log_%d WHERE ctid = ANY (ARRAY"
-						 "(SELECT ctid FROM stream_engine.state_log_%d WHERE query = %d LIMIT %d))"
+						 "(SELECT ctid FROM stream_engine.state_log_%d WHERE query = %d AND"
+						 " (SELECT reader FROM stream_engine.query_progress WHERE query = %d)"
+						 " IS NOT DISTINCT FROM %s LIMIT %d))"
 						 " RETURNING *) INSERT INTO stream_engine.state_log_%d SELECT query,"
 						 " slice_start, slice_end, seq, hash_low, hash_high, ngroups, %d, payload"
-						 " FROM moved", from, from, query, MOVE_CHUNKS, to, to));
+						 " FROM moved", from, from, query, query, reader ? reader : "NULL::integer",
+						 MOVE_CHUNKS, to, to));
 		moved = SPI_processed > 0;
 	}
 	SE_FAILPOINT("segment.before_move_commit");

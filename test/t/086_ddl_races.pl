@@ -1,0 +1,60 @@
+
+# Rule: of two sessions that drop the same query, or resume the same restored stream, the
+# second waits for the first and gets an error.
+
+use strict;
+use warnings FATAL => 'all';
+
+use IPC::Run qw(start);
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+use StreamEngine::Test;
+
+my $node = new_node('main', conf => q());
+
+$node->safe_psql('postgres', q(
+	CREATE TABLE log (partition int, "offset" bigint, timestamp timestamptz, key bytea, value bytea);
+	CREATE SERVER source FOREIGN DATA WRAPPER stream_engine_table OPTIONS (table 'public.log', partitions '1');
+	SELECT stream_engine.create_stream('orders', server => 'source', topic => 'orders', columns => 't timestamptz',
+		event_time => 't');
+	SELECT stream_engine.create_query('sales', $$ SELECT count(*) FROM orders GROUP BY tumble(t, '1 day') $$);
+));
+
+# Both sessions have begun the call, the second one waits for the first.
+sub race
+{
+	my ($database, $sql, $name) = @_;
+	my ($in1, $out1, $err1, $in2, $out2, $err2) = ('', '', '', '', '', '');
+	my $timeout = IPC::Run::timeout($PostgreSQL::Test::Utils::timeout_default);
+	my @psql    = ('psql', '-XAtq', '-v', 'ON_ERROR_STOP=1', '-d', $node->connstr($database));
+	my $first   = start(\@psql, '<', \$in1, '>', \$out1, '2>', \$err1, $timeout);
+	my $second;
+
+	$in1 = "BEGIN; $sql; SELECT 'called';\n";
+	$first->pump until $out1 =~ /called/ || $err1;
+	is($err1, '', "$name: the first succeeds");
+	$second = start(\@psql, '<', \$in2, '>', \$out2, '2>', \$err2, $timeout);
+	$in2    = "SET application_name = 'second'; $sql;\n";
+	$second->pump_nb;
+	$second->pump_nb until $second->pumpable && $node->safe_psql('postgres',
+		"SELECT count(*) FROM pg_stat_activity WHERE application_name = 'second' AND wait_event_type = 'Lock'") eq '1';
+	$in1 = "COMMIT;\n";
+	$first->finish;
+	$second->finish;
+	return $err2;
+}
+
+like(race('postgres', "SELECT stream_engine.drop_query('sales')", 'drop'),
+	qr/ERROR:  it has been dropped by another session/, 'of two that drop a query the second gets an error');
+is($node->safe_psql('postgres', 'SELECT count(*) FROM stream_engine.queries'), '0', 'the server goes on');
+
+$node->safe_psql('postgres', 'CREATE DATABASE copied TEMPLATE postgres');
+like(race('copied', "SELECT stream_engine.resume('orders', start => 'earliest')", 'resume'),
+	qr/ERROR:  stream public.orders has been resumed by another session/,
+	'of two that resume a copied stream the second gets an error');
+is($node->safe_psql('copied', 'SELECT count(*) FROM stream_engine.reader WHERE head'), '1', 'it has one reader');
+
+$node->stop('fast');
+done_testing();
