@@ -37,6 +37,8 @@ export SE_FAILPOINTS=${SE_FAILPOINTS:-1}
 passed=0
 failed=0
 failures=()
+# kill -9 of workers and servers, as the files have counted them
+kills=0
 
 # What to run, as paths relative to the source.
 run_lint=0
@@ -252,13 +254,16 @@ run_tap_file()
 
 end_tap_file()
 {
-	local status=$1 name=$2 took=$3 dir=$SE_WORK/tap/$2 log remark
+	local status=$1 name=$2 took=$3 dir=$SE_WORK/tap/$2 log remark tap_kills
 
 	log=$dir/prove.log
 	remark="$took s"
 	if [ "$status" -eq 0 ]; then
 		remark+=$(sed -n 's/^Files=.*Tests=\([0-9]*\).*/, \1 tests/p' "$log")
 		remark+=$(sed -n 's/^\(.*skipped: .*\)/, \1/p' "$log" | head -n 1)
+		tap_kills=$(sed -n 's/^# kills: \([0-9]*\)$/\1/p' "$log" | head -n 1)
+		[ -z "$tap_kills" ] || remark+=", $tap_kills kills"
+		kills=$((kills + ${tap_kills:-0}))
 	elif [ "$status" -eq 124 ] || [ "$status" -eq 137 ]; then
 		remark+=", killed: time is over"
 	fi
@@ -308,6 +313,7 @@ run_tap_group()
 		running=$((running + 1))
 	done
 	exec {ended}>&-
+	[ $kills -eq 0 ] || printf '== tap: kill -9 of workers and servers: %d\n' $kills
 	end_group
 }
 

@@ -152,6 +152,10 @@ BEGIN
 			WHERE p.reader = r.id AND (d.result::oid = ANY (gone) OR d.batch_view::oid = ANY (gone)))
 		OR EXISTS (SELECT FROM stream_engine.stream s WHERE s.id = r.stream AND s.relation::oid = ANY (gone))
 	ORDER BY r.id FOR UPDATE;
+	/* what they are doing is thrown away, and they look again */
+	UPDATE stream_engine.reader r SET generation = r.generation + 1
+	FROM stream_engine.query_progress p JOIN stream_engine.query d ON d.id = p.query
+	WHERE p.reader = r.id AND (d.result::oid = ANY (gone) OR d.batch_view::oid = ANY (gone));
 
 	FOR q IN DELETE FROM stream_engine.query
 		WHERE result::oid = ANY (gone) OR batch_view::oid = ANY (gone) RETURNING *

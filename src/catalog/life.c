@@ -11,6 +11,7 @@
 #include "postgres.h"
 
 #include "access/xact.h"
+#include "catalog/namespace.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "fmgr.h"
@@ -25,6 +26,7 @@
 #include "compat/compat.h"
 #include "ddl.h"
 #include "engine/engine.h"
+#include "sink/staging.h"
 #include "stream_ddl.h"
 
 PG_FUNCTION_INFO_V1(se_pause);
@@ -123,9 +125,37 @@ se_fence_query(int32 query)
 	se_wake_at_commit();
 }
 
+/* Lock the stream's readers; returns the number of the latest one, 0 if there is none. */
+static int32
+lock_readers(int32 stream)
+{
+	SeCatalogScope scope;
+	Oid			type = INT4OID;
+	Datum		value = Int32GetDatum(stream);
+	int32		latest = 0;
+	bool		isnull;
+
+	se_catalog_begin(&scope);
+	if (se_spi("SELECT id FROM stream_engine.reader WHERE stream = $1 ORDER BY id FOR UPDATE", 1,
+			   &type, &value, NULL, SPI_OK_SELECT) > 0)
+		latest = DatumGetInt32(SPI_getbinval(SPI_tuptable->vals[SPI_processed - 1],
+											 SPI_tuptable->tupdesc, 1, &isnull));
+	se_catalog_end(&scope);
+	return latest;
+}
+
 void
 se_fence_stream(int32 stream)
 {
+	int32		latest = lock_readers(stream);
+	int32		seen;
+
+	/* while we waited for one of them a query may have been split off from it */
+	do
+	{
+		seen = latest;
+		latest = lock_readers(stream);
+	} while (latest != seen);
 	change("UPDATE stream_engine.reader SET generation = generation + 1 WHERE stream = $1",
 		   stream, SPI_OK_UPDATE);
 	se_wake_at_commit();
@@ -317,7 +347,10 @@ settle(SeStream *stream, const char *start)
 	change("DELETE FROM stream_engine.reader WHERE stream = $1", stream->id, SPI_OK_DELETE);
 	change("UPDATE stream_engine.query SET kept_from = '-infinity' WHERE stream = $1", stream->id,
 		   SPI_OK_UPDATE);
-	if (stream->options.staging_retention > 0)
+	/* the option may have been set since the stream was made without */
+	if (stream->options.staging_retention > 0 &&
+		OidIsValid(get_relname_relid(se_staging_table_name(stream->id, 0),
+									 get_namespace_oid(SE_SCHEMA, false))))
 		(void) se_reader_create(stream->id, true, start, positions, complete, npositions);
 
 	values[0] = Int32GetDatum(stream->id);

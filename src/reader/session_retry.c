@@ -79,7 +79,8 @@ add_session(LoadTarget *target, KeySessions *key, SeGroup *group)
 }
 
 static void
-load_chunk(void *arg, const char *bytes, Size size, bool tombstones)
+load_chunk(void *arg, const char *bytes, Size size, uint32 hash_low, uint32 hash_high,
+		   bool tombstones)
 {
 	LoadTarget *target = arg;
 	SeRevival  *revival = target->revival;

@@ -76,14 +76,26 @@ typedef struct LoadTarget
 	const bool *ranges;			/* or these, if not NULL */
 } LoadTarget;
 
+static bool
+some_wanted(const bool *ranges, uint32 hash_low, uint32 hash_high)
+{
+	uint32		first = hash_low >> (32 - PARTIAL_BITS);
+	uint32		last = hash_high >> (32 - PARTIAL_BITS);
+
+	return memchr(ranges + first, true, last - first + 1) != NULL;
+}
+
 static void
-load_chunk(void *arg, const char *bytes, Size size, bool tombstones)
+load_chunk(void *arg, const char *bytes, Size size, uint32 hash_low, uint32 hash_high,
+		   bool tombstones)
 {
 	LoadTarget *target = arg;
 	SeMemtable *table = tombstones ? target->dead : target->table;
 	int64		position = 0;
 	SeGroup    *group;
 
+	if (target->ranges != NULL && !some_wanted(target->ranges, hash_low, hash_high))
+		return;
 	if (tombstones)
 		se_memtable_reset(target->dead);
 	if (target->ranges != NULL)

@@ -6,13 +6,17 @@
  *	  The usual result table has constraints and indexes but no triggers: its rows
  *	  go in by table_multi_insert and the executor's index insertion, as COPY does
  *	  it.  A table with triggers, generated columns, row security or partitions,
- *	  or with columns of the user's own, is written by a prepared INSERT, which
- *	  costs ten times as much and does all that an INSERT does.
+ *	  or with columns of the user's own, is written by prepared INSERTs, which do
+ *	  all that an INSERT does.
  *
  *	  Corrections, and rows of windows that are still open, are upserts by a prepared
- *	  statement in any table.  A row is found by the unique index over window and
- *	  keys; for a deletion there is one statement for each pattern of NULLs in the
- *	  keys, as "=" and IS NULL use the index and IS NOT DISTINCT FROM does not.
+ *	  statement in any table.  Such statements take their rows from a tuplestore that
+ *	  they know by name, many rows at a time.  No row is written twice within a commit, so
+ *	  that an upsert never meets its own.
+ *
+ *	  A row is found by the unique index over window and keys; for a deletion there is one
+ *	  statement for each pattern of NULLs in the keys, as "=" and IS NULL use the index and
+ *	  IS NOT DISTINCT FROM does not.
  */
 #include "postgres.h"
 
@@ -31,15 +35,18 @@
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
+#include "utils/queryenvironment.h"
 #include "utils/rel.h"
 #include "utils/rls.h"
 #include "utils/syscache.h"
 #include "utils/timestamp.h"
+#include "utils/tuplestore.h"
 
 #include "compat/compat.h"
 #include "results.h"
 
 #define BUFFERED_ROWS 1000
+#define ROWS_NAME "stream_engine_rows"	/* of what statements take their rows from */
 #define FIXED_COLUMNS 5			/* window_start, window_end; is_final, revision,
 								 * emitted_at */
 
@@ -62,6 +69,10 @@ struct SeResultSink
 	bool		connected;		/* to SPI */
 	SPIPlanPtr	plan;
 	char	   *nulls;
+	TupleDesc	row_desc;		/* our columns */
+	EphemeralNamedRelation rows;	/* tuplestore, to be written by the next statement, */
+	int			nrows;
+	SPIPlanPtr	rows_plan;		/* which is this */
 
 	/* rows that may exist */
 	const SeQueryPlan *query;
@@ -175,18 +186,26 @@ table_name(const SeResultSink *sink)
 }
 
 /* SPI stays connected until the sink is closed; the memory context stays the caller's. */
+static void
+connect_spi(SeResultSink *sink)
+{
+	MemoryContext old = CurrentMemoryContext;
+
+	if (sink->connected)
+		return;
+	SPI_connect();
+	sink->connected = true;
+	MemoryContextSwitchTo(old);
+	sink->nulls = MemoryContextAlloc(GetMemoryChunkContext(sink), sink->ncolumns + 1);
+}
+
 static SPIPlanPtr
 prepare(SeResultSink *sink, const char *sql, int nargs, Oid *types)
 {
 	MemoryContext old = CurrentMemoryContext;
 	SPIPlanPtr	plan;
 
-	if (!sink->connected)
-	{
-		SPI_connect();
-		sink->connected = true;
-		sink->nulls = MemoryContextAlloc(old, sink->ncolumns + 1);
-	}
+	connect_spi(sink);
 	plan = SPI_prepare(sql, nargs, types);
 	MemoryContextSwitchTo(old);
 	if (plan == NULL)
@@ -216,31 +235,88 @@ null_flags(SeResultSink *sink, const bool *nulls)
 	return sink->nulls;
 }
 
-/* INSERT of one row whose values are the parameters; "types" receives their types. */
+/* Make our columns known to statements, as a relation. */
 static void
-append_insert(StringInfo sql, SeResultSink *sink, Oid *types)
+name_rows(SeResultSink *sink)
 {
-	appendStringInfo(sql, "INSERT INTO %s AS r (", table_name(sink));
+	MemoryContext old = MemoryContextSwitchTo(GetMemoryChunkContext(sink));
+	EphemeralNamedRelation rows = palloc0(sizeof(EphemeralNamedRelationData));
+
+	sink->row_desc = CreateTemplateTupleDesc(sink->ncolumns);
 	for (int i = 0; i < sink->ncolumns; i++)
 	{
-		types[i] = column(sink, i)->atttypid;
-		appendStringInfo(sql, "%s%s", i > 0 ? ", " : "", column_name(sink, i));
+		TupleDescInitEntry(sink->row_desc, i + 1, NameStr(column(sink, i)->attname),
+						   column(sink, i)->atttypid, -1, column(sink, i)->attndims);
+		TupleDescInitEntryCollation(sink->row_desc, i + 1, column(sink, i)->attcollation);
 	}
-	appendStringInfoString(sql, ") VALUES (");
+	rows->md.name = pstrdup(ROWS_NAME);
+	rows->md.reliddesc = InvalidOid;
+	rows->md.tupdesc = sink->row_desc;
+	rows->md.enrtype = ENR_NAMED_TUPLESTORE;
+	rows->md.enrtuples = BUFFERED_ROWS;
+	connect_spi(sink);
+	if (SPI_register_relation(rows) != SPI_OK_REL_REGISTER)
+		elog(ERROR, "could not register the rows of a result table");
+	sink->rows = rows;
+	MemoryContextSwitchTo(old);
+}
+
+/* INSERT of the rows. */
+static void
+append_insert(StringInfo sql, SeResultSink *sink)
+{
+	StringInfoData columns;
+
+	if (sink->rows == NULL)
+		name_rows(sink);
+	initStringInfo(&columns);
 	for (int i = 0; i < sink->ncolumns; i++)
-		appendStringInfo(sql, "%s$%d", i > 0 ? ", " : "", i + 1);
-	appendStringInfoChar(sql, ')');
+		appendStringInfo(&columns, "%s%s", i > 0 ? ", " : "", column_name(sink, i));
+	appendStringInfo(sql, "INSERT INTO %s AS r (%s) SELECT %s FROM " ROWS_NAME, table_name(sink),
+					 columns.data, columns.data);
+	pfree(columns.data);
+}
+
+static void
+flush_rows(SeResultSink *sink)
+{
+	if (sink->nrows == 0)
+		return;
+	sink->inserted += execute(sink->rows_plan, NULL, NULL, SPI_OK_INSERT);
+	/* each scan has left a read pointer in it */
+	tuplestore_end(sink->rows->reldata);
+	sink->rows->reldata = NULL;
+	sink->nrows = 0;
+}
+
+/* Let "plan", which inserts the rows, write one more. */
+static void
+put_row(SeResultSink *sink, SPIPlanPtr plan, const Datum *values, const bool *nulls)
+{
+	if (plan != sink->rows_plan)
+		flush_rows(sink);
+	sink->rows_plan = plan;
+	if (sink->rows->reldata == NULL)
+	{
+		MemoryContext old = MemoryContextSwitchTo(GetMemoryChunkContext(sink));
+
+		sink->rows->reldata = tuplestore_begin_heap(false, false, work_mem);
+		MemoryContextSwitchTo(old);
+	}
+	tuplestore_putvalues(sink->rows->reldata, sink->row_desc, unconstify(Datum *, values),
+						 unconstify(bool *, nulls));
+	if (++sink->nrows == BUFFERED_ROWS)
+		flush_rows(sink);
 }
 
 static void
 open_statement(SeResultSink *sink)
 {
 	StringInfoData sql;
-	Oid		   *types = palloc(sizeof(Oid) * sink->ncolumns);
 
 	initStringInfo(&sql);
-	append_insert(&sql, sink, types);
-	sink->plan = prepare(sink, sql.data, sink->ncolumns, types);
+	append_insert(&sql, sink);
+	sink->plan = prepare(sink, sql.data, 0, NULL);
 }
 
 SeResultSink *
@@ -292,11 +368,18 @@ flush_fast(SeResultSink *sink)
 	sink->nbuffered = 0;
 }
 
+static void
+flush_all(SeResultSink *sink)
+{
+	flush_fast(sink);
+	flush_rows(sink);
+}
+
 void
 se_results_insert(SeResultSink *sink, const Datum *values, const bool *nulls)
 {
 	if (sink->plan)
-		sink->inserted += execute(sink->plan, values, null_flags(sink, nulls), SPI_OK_INSERT);
+		put_row(sink, sink->plan, values, nulls);
 	else
 	{
 		TupleTableSlot *slot;
@@ -342,12 +425,11 @@ static SPIPlanPtr
 prepare_upsert(SeResultSink *sink, bool always)
 {
 	StringInfoData sql;
-	Oid		   *types = palloc(sizeof(Oid) * sink->ncolumns);
 	int			is_final = sink->ncolumns - 3;
 	int			revision = sink->ncolumns - 2;
 
 	initStringInfo(&sql);
-	append_insert(&sql, sink, types);
+	append_insert(&sql, sink);
 	appendStringInfo(&sql, " ON CONFLICT (%s, %s", column_name(sink, 0), column_name(sink, 1));
 	for (int key = 0; key < sink->query->nkeys; key++)
 		appendStringInfo(&sql, ", %s", column_name(sink, key_column(sink, key)));
@@ -373,7 +455,7 @@ prepare_upsert(SeResultSink *sink, bool always)
 			appendStringInfo(&sql, "%sexcluded.%s", i > 2 ? ", " : "", column_name(sink, i));
 		appendStringInfoString(&sql, ")::record");
 	}
-	return prepare(sink, sql.data, sink->ncolumns, types);
+	return prepare(sink, sql.data, 0, NULL);
 }
 
 void
@@ -384,7 +466,7 @@ se_results_upsert(SeResultSink *sink, const Datum *values, const bool *nulls, bo
 	flush_fast(sink);
 	if (*plan == NULL)
 		*plan = prepare_upsert(sink, always);
-	sink->inserted += execute(*plan, values, null_flags(sink, nulls), SPI_OK_INSERT);
+	put_row(sink, *plan, values, nulls);
 }
 
 /* OPERATOR(schema.name) */
@@ -437,7 +519,7 @@ se_results_delete(SeResultSink *sink, const Datum *values, const bool *nulls)
 	ListCell   *cell;
 	int64		revision = -1;
 
-	flush_fast(sink);
+	flush_all(sink);
 	for (int key = 0; key < sink->query->nkeys; key++)
 		if (nulls[key_column(sink, key)])
 			null_keys = bms_add_member(null_keys, key);
@@ -476,7 +558,7 @@ se_results_exist(SeResultSink *sink, TimestampTz window_start, TimestampTz windo
 	Datum		values[2] = {TimestampTzGetDatum(window_start), TimestampTzGetDatum(window_end)};
 	bool		found;
 
-	flush_fast(sink);
+	flush_all(sink);
 	if (sink->exist == NULL)
 	{
 		Oid			types[2] = {TIMESTAMPTZOID, TIMESTAMPTZOID};
@@ -497,7 +579,7 @@ se_results_finalize(SeResultSink *sink, TimestampTz window_start, TimestampTz wi
 	Datum		values[3] = {TimestampTzGetDatum(window_start), TimestampTzGetDatum(window_end),
 	TimestampTzGetDatum(emitted_at)};
 
-	flush_fast(sink);
+	flush_all(sink);
 	if (sink->finalize == NULL)
 	{
 		Oid			types[3] = {TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID};
@@ -515,7 +597,7 @@ se_results_withdraw(SeResultSink *sink, TimestampTz window_start, TimestampTz wi
 {
 	Datum		values[2] = {TimestampTzGetDatum(window_start), TimestampTzGetDatum(window_end)};
 
-	flush_fast(sink);
+	flush_all(sink);
 	if (sink->withdraw == NULL)
 	{
 		Oid			types[2] = {TIMESTAMPTZOID, TIMESTAMPTZOID};
@@ -534,6 +616,7 @@ se_results_close(SeResultSink *sink)
 {
 	int64		inserted;
 
+	flush_all(sink);
 	if (sink->connected)
 	{
 		MemoryContext old = CurrentMemoryContext;
@@ -543,7 +626,6 @@ se_results_close(SeResultSink *sink)
 	}
 	if (sink->plan == NULL)
 	{
-		flush_fast(sink);
 		FreeBulkInsertState(sink->bulk);
 		table_finish_bulk_insert(sink->relation, 0);
 		for (int i = 0; i < sink->nslots; i++)

@@ -29,6 +29,7 @@
 #include "utils/hsearch.h"
 #include "utils/memutils.h"
 
+#include "engine/engine.h"
 #include "engine/internal.h"
 #include "state/run_cache_internal.h"
 
@@ -749,7 +750,11 @@ end_transaction(XactEvent event, void *arg)
 	if (nattached == 0)
 		return;
 	if (event == XACT_EVENT_COMMIT && (begun || staged_slices != NULL))
+	{
+		/* only for what ends the process: nothing may be raised after a commit */
+		SE_FAILPOINT("cache.link");
 		link_staged();
+	}
 	if (event == XACT_EVENT_COMMIT || event == XACT_EVENT_ABORT)
 		discard_staged();
 }

@@ -21,7 +21,11 @@
  *	  one reader at a time, whose row it locks as a commit of that reader does; the
  *	  reader's commits look at the log with snapshots taken after they have that
  *	  lock, so they find a chunk in one place or in the other.  Locks on segments
- *	  are taken conditionally: nobody ever waits behind the manager.
+ *	  are taken conditionally: nobody ever waits behind the manager for long.
+ *
+ *	  Who appends asks which segment is current when he has locked all of them, and
+ *	  not his snapshot.  So once nobody holds such a lock, nothing is added to
+ *	  a segment that has retired.
  */
 #include "postgres.h"
 
@@ -106,7 +110,7 @@ typedef struct Emptied
 	TransactionId horizon;
 } Emptied;
 
-/* How the snapshot sees the segments; returns which one is current. */
+/* How the snapshot sees the segments; returns which one is current then. */
 static int
 read_segments_as_of(Relation rel, Snapshot snapshot, Emptied *emptied)
 {
@@ -139,16 +143,15 @@ se_segments_current(Oid schema, Snapshot snapshot, bool check)
 	Relation	rel = table_open(get_relname_relid("state_segment", schema), AccessShareLock);
 	Emptied		seen[SE_SEGMENTS] = {{0}};
 	Emptied		now[SE_SEGMENTS] = {{0}};
-	int			current = read_segments_as_of(rel, snapshot, seen);
+	Snapshot	latest;
+	int			current;
 
 	if (check)
-	{
-		/* one of now that can also be had while other parts of a plan run in parallel */
-		Snapshot	latest = RegisterSnapshot(GetCatalogSnapshot(RelationGetRelid(rel)));
-
-		(void) read_segments_as_of(rel, latest, now);
-		UnregisterSnapshot(latest);
-	}
+		(void) read_segments_as_of(rel, snapshot, seen);
+	/* one of now that can also be had while other parts of a plan run in parallel */
+	latest = RegisterSnapshot(GetCatalogSnapshot(RelationGetRelid(rel)));
+	current = read_segments_as_of(rel, latest, now);
+	UnregisterSnapshot(latest);
 	table_close(rel, AccessShareLock);
 	for (int i = 0; i < SE_SEGMENTS && check; i++)
 		if (seen[i].generation != now[i].generation &&
@@ -258,11 +261,11 @@ is_wanted(int segment)
 }
 
 static bool
-lock_segment(int segment)
+lock_segment(int segment, LOCKMODE mode)
 {
 	for (int i = 0; i < LOCK_ATTEMPTS; i++)
 	{
-		if (ConditionalLockRelationOid(segment_relid(segment), AccessExclusiveLock))
+		if (ConditionalLockRelationOid(segment_relid(segment), mode))
 			return true;
 		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
 						 LOCK_RETRY_MS, PG_WAIT_EXTENSION);
@@ -301,19 +304,23 @@ empty_segment(int number, const Segment *segment, bool force)
 		return false;
 	if (has_live_chunks(number))
 		dead[number].generation = 0;
-	else if (dead[number].generation != segment->generation)
+	else if (dead[number].generation != segment->generation &&
+			 lock_segment(number, ShareRowExclusiveLock) && !has_live_chunks(number))
 	{
+		/*
+		 * Whoever has seen it as current has ended now, and nobody will again: there
+		 * will be no other chunks.  Whoever has taken chunks away before the look has
+		 * an older xid.
+		 */
 		dead[number].generation = segment->generation;
-		/* after the look: whoever has taken chunks away before it has an older xid */
 		dead[number].since = ReadNextTransactionId();
 		dead[number].at = GetCurrentTimestamp();
 	}
 	if (dead[number].generation == segment->generation &&
 		(!is_wanted(number) ||
 		 (force && TimestampDifferenceExceeds(dead[number].at, GetCurrentTimestamp(), GRACE_MS))) &&
-		lock_segment(number))
+		lock_segment(number, AccessExclusiveLock))
 	{
-		/* somebody who had seen it as current may have written to it meanwhile */
 		if (!has_live_chunks(number))
 		{
 			SE_FAILPOINT("segment.before_truncate");

@@ -12,8 +12,8 @@
 #define SE_SEGMENTS 4
 
 /*
- * The number of the segment to append to.  The caller has locked all segments, in
- * any mode, and reads them with "snapshot"; with "check", raises "snapshot too old"
+ * The number of the segment to append to, as of now.  The caller has locked all segments,
+ * in any mode, and reads them with "snapshot"; with "check", raises "snapshot too old"
  * when one has been emptied that the snapshot may want to see.
  */
 extern int	se_segments_current(Oid schema, Snapshot snapshot, bool check);

@@ -369,7 +369,8 @@ hand_over(void *arg, const SeCacheChunk *chunk)
 	ChunkTarget *target = arg;
 
 	if (target->ordered)
-		target->ordered(target->arg, chunk->bytes, chunk->size, chunk->ngroups < 0);
+		target->ordered(target->arg, chunk->bytes, chunk->size, chunk->hash_low,
+						chunk->hash_high, chunk->ngroups < 0);
 	else
 		target->reader(target->arg, chunk->bytes, chunk->size);
 }

@@ -59,7 +59,8 @@ extern void se_state_log_append_tombstones(SeStateLog *log, int32 query, Timesta
 										   TimestampTz slice_end, int64 seq, uint32 hash_low,
 										   uint32 hash_high, int ngroups, const char *bytes,
 										   Size size);
-typedef void (*SeOrderedReader) (void *arg, const char *bytes, Size size, bool tombstones);
+typedef void (*SeOrderedReader) (void *arg, const char *bytes, Size size, uint32 hash_low,
+								 uint32 hash_high, bool tombstones);
 extern void se_state_log_read_ordered(SeStateLog *log, int32 query, TimestampTz slice_start,
 									  TimestampTz slice_end, uint32 hash_low, uint32 hash_high,
 									  SeOrderedReader reader, void *arg);

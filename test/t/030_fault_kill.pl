@@ -74,6 +74,7 @@ for my $i (1 .. $kills)
 	}
 	finish_orders($orders);
 }
+note("kills: $kills");
 note('killed: ' . join(', ', map { "$_ $killed{$_}" } sort keys %killed));
 wait_for_all($node, $_) foreach qw(sales clicks);
 

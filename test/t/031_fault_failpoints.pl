@@ -124,6 +124,7 @@ foreach my $point (@points)
 		pass("$point=$action");
 	}
 }
+note('kills: ' . @points);
 
 # ---------------------------------------------------------------------------
 # The same failure for ever

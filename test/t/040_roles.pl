@@ -211,6 +211,7 @@ as_role('mallory', q(
 		columns => $$ k text, v int CHECK (mallory.f('check', v) >= 0), w int DEFAULT mallory.f('default', 1), ts timestamptz $$,
 		event_time => 'ts', watermark_delay => '1 second', idle_timeout => '1 hour')));
 as_role('mallory', q(
+	BEGIN;
 	SELECT stream_engine.create_query('mallory.q', $$
 		SELECT mallory.f('key', k) AS k, sum(mallory.f('argument', v)) AS total, mallory.f('finish', count(*)) AS n
 		FROM mallory.s WHERE mallory.f('where', w) > 0 AND mallory.f('constant', true)
@@ -222,7 +223,8 @@ as_role('mallory', q(
 	CREATE TRIGGER t BEFORE INSERT ON mallory.q FOR EACH ROW EXECUTE FUNCTION mallory.on_result('trigger');
 	CREATE CONSTRAINT TRIGGER c AFTER INSERT ON mallory.q DEFERRABLE INITIALLY DEFERRED FOR EACH ROW
 		EXECUTE FUNCTION mallory.on_result('deferred trigger');
-	TRUNCATE mallory.seen));
+	TRUNCATE mallory.seen;
+	COMMIT));
 $mock->produce('m', 0, record('a', 1, 1), record('b', 2, 2), record('a', 5, 30));
 as_role('mallory', "CALL stream_engine.wait('mallory.q', '1 minute')");
 is(as_role('mallory', 'SELECT k, total, n FROM mallory.q ORDER BY 1'), "a|1|1\nb|2|1", "mallory's query has results");

@@ -14,6 +14,7 @@ use StreamEngine::Test;
 
 # Keys, rows of each, the run cache, and what a worker may have of its own, in MB.
 my ($keys, $rounds, $memory, $own) = long_run() ? (3_000_000, 3, '64MB', 420) : (20_000, 4, '256kB', 80);
+$PostgreSQL::Test::Utils::timeout_default = 3600 if long_run();
 my $node = new_node('main', conf => qq(
 stream_engine.commit_interval = 200ms
 stream_engine.retry_interval = 20ms

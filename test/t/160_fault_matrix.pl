@@ -179,6 +179,7 @@ while (@running && time < $end)
 	select(undef, undef, undef, 0.05);
 }
 
+note('kills: ' . (($hits{kill} // 0) + ($hits{postmaster} // 0)));
 note("$hits failures, $missed points not reached: " . join(', ', map { "$_ $hits{$_}" } sort keys %hits));
 is(scalar(@running), 0, 'every workload came to its end');
 $_->{run}->kill_kill foreach @running;

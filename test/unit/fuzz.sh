@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 #
 # fuzz.sh
-#	Fuzzes the JSON scanner for SE_FUZZ_SECONDS (60; 600 with SE_LONG) with
-#	AddressSanitizer and UndefinedBehaviorSanitizer.  Output is TAP.
+#	Fuzzes the JSON scanner for SE_FUZZ_SECONDS (50; 600 with SE_LONG), and the
+#	parser of paths for a fifth of that, with AddressSanitizer and
+#	UndefinedBehaviorSanitizer.  Output is TAP.
 #
 # NOTES
 #	Needs clang with libFuzzer.  A failing input is printed in base64.
@@ -16,7 +17,7 @@ if [ -z "$clang" ]; then
 	echo "1..0 # SKIP no clang++"
 	exit 0
 fi
-seconds=${SE_FUZZ_SECONDS:-$([ "${SE_LONG:-0}" = 0 ] && echo 60 || echo 600)}
+seconds=${SE_FUZZ_SECONDS:-$([ "${SE_LONG:-0}" = 0 ] && echo 50 || echo 600)}
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
@@ -26,7 +27,9 @@ for file in json_path json_scalar; do
 done
 "$clang" -std=c++17 -fno-exceptions -fno-rtti "${flags[@]}" -c "$src/source/json_core.cpp" -o "$work/json_core.o"
 "$clang" -std=c++17 "${flags[@]}" -c "$here/../fuzz/json_fuzz.cpp" -o "$work/json_fuzz.o"
-"$clang" -fsanitize=fuzzer,address,undefined "$work"/*.o -lsimdjson -o "$work/json_fuzz"
+"$clang" -std=c++17 "${flags[@]}" -c "$here/../fuzz/path_fuzz.cpp" -o "$work/path_fuzz.o"
+"$clang" -fsanitize=fuzzer,address,undefined "$work"/{json_path,json_scalar,json_core,json_fuzz}.o -lsimdjson -o "$work/json_fuzz"
+"$clang" -fsanitize=fuzzer,address,undefined "$work"/{json_path,path_fuzz}.o -o "$work/path_fuzz"
 
 mkdir "$work/corpus"
 printf '{"a":{"b":1.50e1},"a":[1,-2.5],"long member name":{"x":"2024-02-29T10:00:00.5+01:00"}}' >"$work/corpus/1"
@@ -49,17 +52,43 @@ cat >"$work/dictionary" <<'WORDS'
 "2024-02-29T10:00:00"
 WORDS
 
-echo 1..1
-if "$work/json_fuzz" -max_total_time="$seconds" -timeout=20 -max_len=4096 -len_control=20 \
-	-dict="$work/dictionary" -artifact_prefix="$work/failed-" -print_final_stats=1 \
-	"$work/corpus" >"$work/log" 2>&1; then
-	grep -E 'number_of_executed_units|Done ' "$work/log" | sed 's/^/# /'
-	echo "ok 1 - no input in $seconds seconds breaks the JSON scanner"
-else
-	tail -40 "$work/log" | sed 's/^/# /'
-	for file in "$work"/failed-*; do
+mkdir "$work/paths"
+printf '$.a.b\n$["a"][0]\n$\n$.a[12]."x y"\n$[\x27it\x27]' >"$work/paths/1"
+printf '$.a.b\n$.a.b\n$.a\n$["\\u00e9\\""]\n$[2147483648]\n$..a\n$.a[*]' >"$work/paths/2"
+cat >"$work/path_dictionary" <<'WORDS'
+"$."
+"$[\""
+"\"]"
+"[0]"
+"[2147483647]"
+"\\u"
+"\x0a$"
+WORDS
+
+# fuzz TARGET SECONDS CORPUS DICTIONARY WHAT: a line of TAP, with the input that has failed.
+number=0
+failed=0
+fuzz()
+{
+	local log=$work/$1.log file
+
+	number=$((number + 1))
+	if "$work/$1" -max_total_time="$2" -timeout=20 -max_len=4096 -len_control=20 \
+		-dict="$work/$4" -artifact_prefix="$work/failed-$1-" -print_final_stats=1 \
+		"$work/$3" >"$log" 2>&1; then
+		grep -E 'number_of_executed_units|Done ' "$log" | sed 's/^/# /'
+		echo "ok $number - no input in $2 seconds breaks $5"
+		return
+	fi
+	tail -40 "$log" | sed 's/^/# /'
+	for file in "$work/failed-$1-"*; do
 		[ ! -f "$file" ] || echo "# input: $(base64 -w0 "$file")"
 	done
-	echo "not ok 1 - an input breaks the JSON scanner"
-	exit 1
-fi
+	echo "not ok $number - an input breaks $5"
+	failed=1
+}
+
+echo 1..2
+fuzz json_fuzz "$seconds" corpus dictionary "the JSON scanner"
+fuzz path_fuzz $((seconds / 5)) paths path_dictionary "the parser of paths"
+exit $failed

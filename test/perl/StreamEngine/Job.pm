@@ -38,7 +38,8 @@ sub create_job
 
 	$node->safe_psql('postgres', qq(
 		CREATE TABLE log (partition int, "offset" bigint GENERATED ALWAYS AS IDENTITY (MINVALUE 0 START 0),
-			timestamp timestamptz, key bytea, value bytea) $log;
+			timestamp timestamptz, key bytea, value bytea,
+			PRIMARY KEY (partition, "offset") USING INDEX TABLESPACE pg_default) $log;
 		CREATE SERVER tables FOREIGN DATA WRAPPER stream_engine_table OPTIONS (table 'public.log', partitions '1');
 		CREATE SEQUENCE clock MINVALUE 0;
 	) . q(
