@@ -307,8 +307,9 @@ se_stream_lookup(Oid relid, AttrNumber *event_time)
 	" (extract(epoch FROM q.state_ttl) * 1000000)::bigint," \
 	" (extract(epoch FROM q.emit_interval) * 1000000)::bigint," \
 	" (extract(epoch FROM q.correction_horizon) * 1000000)::bigint, p.changes_seq, p.changes_at," \
-	" q.late_purged, q.kept_from" \
-	" FROM stream_engine.query q LEFT JOIN stream_engine.query_progress p ON p.query = q.id "
+	" q.late_purged, q.kept_from, c.window_start, c.window_end, c.next_hash" \
+	" FROM stream_engine.query q LEFT JOIN stream_engine.query_progress p ON p.query = q.id" \
+	" LEFT JOIN stream_engine.closing c ON c.query = q.id "
 
 static SeQueryDef *
 query_of_row(HeapTuple tuple)
@@ -357,6 +358,14 @@ query_of_row(HeapTuple tuple)
 	query->changes_at = isnull ? DT_NOBEGIN : DatumGetTimestampTz(value);
 	query->late_purged = column_bool(tuple, 24);
 	query->kept_from = DatumGetTimestampTz(column_datum(tuple, 25, &isnull));
+	value = column_datum(tuple, 26, &isnull);
+	query->closing = !isnull;
+	if (query->closing)
+	{
+		query->closing_start = DatumGetTimestampTz(value);
+		query->closing_end = DatumGetTimestampTz(column_datum(tuple, 27, &isnull));
+		query->closing_hash = column_int(tuple, 28);
+	}
 	return query;
 }
 

@@ -62,6 +62,10 @@ typedef struct SeQueryDef
 	int32		reader;
 	TimestampTz closed_through;
 	TimestampTz complete_from;
+	bool		closing;		/* closed windows are still to be emitted, from here on: */
+	TimestampTz closing_start;
+	TimestampTz closing_end;
+	int64		closing_hash;
 	int64		changes_seq;	/* seq of the commit that emitted changes last */
 	TimestampTz changes_at;		/* DT_NOBEGIN: never */
 	bool		has_stamp;

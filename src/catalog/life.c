@@ -20,6 +20,7 @@
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
+#include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
 #include "compat/compat.h"
@@ -232,6 +233,34 @@ depend_again(const SeStream *stream)
 }
 
 /*
+ * A window that was being emitted when the database was dumped is in the results with
+ * some of its rows.  They are deleted, as the table's owner would, so that it is there
+ * wholly or not at all.  In a catalog scope.
+ */
+static void
+delete_begun_window(int32 query)
+{
+	SeQueryDef *def = se_query_load(query);
+	SeUserScope scope;
+	Oid			types[2] = {TIMESTAMPTZOID, TIMESTAMPTZOID};
+	Datum		values[2];
+
+	if (def == NULL || def->name == NULL || !def->closing)
+		return;
+	values[0] = TimestampTzGetDatum(def->closing_start);
+	values[1] = TimestampTzGetDatum(def->closing_end);
+	se_user_begin(&scope, se_relation_owner(def->result), NIL);
+	se_spi(psprintf("DELETE FROM %s WHERE window_start OPERATOR(pg_catalog.=) $1"
+					" AND window_end OPERATOR(pg_catalog.=) $2", def->name),
+		   2, types, values, NULL, SPI_OK_DELETE);
+	se_user_end(&scope);
+	types[0] = INT4OID;
+	values[0] = Int32GetDatum(query);
+	se_spi("DELETE FROM stream_engine.closing WHERE query = $1", 1, types, values, NULL,
+		   SPI_OK_DELETE);
+}
+
+/*
  * Windows from here on are not in a query's results yet: what the results hold
  * came with the dump, and is not emitted again when the topic is read again.
  *
@@ -357,12 +386,17 @@ settle(SeStream *stream, const char *start)
 			reader = se_reader_to_join(stream->id, session[i], start, positions, npositions);
 		if (reader == 0)
 			reader = se_reader_create(stream->id, false, start, positions, complete, npositions);
+		delete_begun_window(queries[i]);
+		/* what has been deleted is not to be seen any more */
+		CommandCounterIncrement();
+		PushActiveSnapshot(GetTransactionSnapshot());
 		pvalues[0] = Int32GetDatum(queries[i]);
 		pvalues[1] = Int32GetDatum(reader);
 		pvalues[2] = TimestampTzGetDatum(Max(se_stream_complete_from(stream),
 											 results_end(queries[i])));
 		se_spi("INSERT INTO stream_engine.query_progress (query, reader, complete_from)"
 			   " VALUES ($1, $2, $3)", 3, ptypes, pvalues, NULL, SPI_OK_INSERT);
+		PopActiveSnapshot();
 	}
 	se_spi("UPDATE stream_engine.stream SET home = $2 WHERE id = $1", 2, types, values, NULL,
 		   SPI_OK_UPDATE);

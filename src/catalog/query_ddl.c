@@ -309,12 +309,12 @@ create_relations(QueryRelations *relations, const SeQueryPlan *plan, const char 
 							shown, keys.data));
 	se_run_utility(psprintf("ALTER TABLE %s REPLICA IDENTITY FULL", shown));
 	se_run_utility(psprintf("CREATE FOREIGN TABLE %s (window_start timestamp with time zone,"
-							" window_end timestamp with time zone%s) SERVER stream_engine_state",
+							" window_end timestamp with time zone%s, is_final boolean) SERVER stream_engine_state",
 							se_quote_name(relations->open), definitions.data));
 	se_run_utility(psprintf("CREATE VIEW %s WITH (security_invoker = true) AS"
 							" SELECT window_start, window_end%s, is_final, revision, emitted_at FROM %s%s"
 							" UNION ALL"
-							" SELECT window_start, window_end%s, false, 0, NULL::timestamp with time zone FROM %s",
+							" SELECT window_start, window_end%s, is_final, 0, NULL::timestamp with time zone FROM %s",
 							se_quote_name(relations->live), names.data, shown,
 							shows_open ? " WHERE is_final" : "", names.data,
 							se_quote_name(relations->open)));

@@ -181,6 +181,15 @@ COMMENT ON TABLE stream_engine.query_progress IS 'how far each query''s windows 
 COMMENT ON COLUMN stream_engine.query_progress.joined_seq IS 'the reader''s last commit that the query had no part in';
 COMMENT ON COLUMN stream_engine.query_progress.ledger_shift IS 'what makes the reader''s numbers of commits those of the query, which count on when it changes readers';
 
+/* This one is dumped: it tells which rows of a dumped result table are part of a window only. */
+CREATE TABLE stream_engine.closing (
+	query integer PRIMARY KEY REFERENCES stream_engine.query ON DELETE CASCADE,
+	window_start timestamptz NOT NULL,
+	window_end timestamptz NOT NULL,
+	next_hash bigint NOT NULL
+) WITH (fillfactor = 40, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 500);
+COMMENT ON TABLE stream_engine.closing IS 'queries that have closed windows whose rows are still being emitted: in the order of their ends, all windows before this one have been emitted, and of this one the groups before next_hash';
+
 CREATE TABLE stream_engine.reader_history (
 	query integer NOT NULL REFERENCES stream_engine.query ON DELETE CASCADE,
 	reader integer NOT NULL REFERENCES stream_engine.reader ON DELETE CASCADE,
@@ -297,6 +306,7 @@ SELECT pg_catalog.pg_extension_config_dump('stream_engine.query', '');
 SELECT pg_catalog.pg_extension_config_dump('stream_engine.late_event', '');
 SELECT pg_catalog.pg_extension_config_dump('stream_engine.failed_record', '');
 SELECT pg_catalog.pg_extension_config_dump('stream_engine.dead_letter', '');
+SELECT pg_catalog.pg_extension_config_dump('stream_engine.closing', '');
 
 /* A publication FOR ALL TABLES must not keep the workers from their rows. */
 DO $$

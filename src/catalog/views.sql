@@ -90,9 +90,12 @@ CREATE VIEW stream_engine.stat_queries WITH (security_barrier) AS
 		w.windows_closed, w.windows_incomplete, w.rows_out, w.emitted_at,
 		(SELECT count(DISTINCT (l.slice_start, l.slice_end)) FROM stream_engine.state_log l WHERE l.query = q.id) AS open_slices,
 		(SELECT COALESCE(sum(pg_catalog.octet_length(l.payload)), 0) FROM stream_engine.state_log l WHERE l.query = q.id) AS state_bytes,
-		r.seq AS commits, r.committed_at
+		r.seq AS commits, r.committed_at,
+		CASE WHEN e.query IS NOT NULL THEN pg_catalog.tstzrange(e.window_start, e.window_end) END AS closing,
+		pg_catalog.floor(e.next_hash * 100 / 4294967296.0)::integer AS closing_percent
 	FROM stream_engine.query q
 	JOIN pg_catalog.pg_class c ON c.oid = q.batch_view
+	LEFT JOIN stream_engine.closing e ON e.query = q.id
 	JOIN stream_engine.stream s ON s.id = q.stream
 	LEFT JOIN stream_engine.query_progress w ON w.query = q.id
 	LEFT JOIN stream_engine.reader r ON r.id = w.reader
@@ -333,6 +336,15 @@ BEGIN
 		IF COALESCE(t.decoded, 0) = 0 THEN
 			RETURN;
 		END IF;
+	END IF;
+
+	/* a large window, whose rows come by and by */
+	IF t.closing_percent IS NOT NULL THEN
+		finding := pg_catalog.format('the window from %s to %s is being emitted', pg_catalog.lower(t.closing), pg_catalog.upper(t.closing));
+		detail := pg_catalog.format('%s %% of it is in the result table; windows have closed up to %s', t.closing_percent, t.closed_through);
+		hint := pg_catalog.format('SELECT * FROM %s shows all of it, marked as final.', q.live_view);
+		held_up := true;
+		RETURN NEXT;
 	END IF;
 
 	/* the window that comes next, and who holds it up */

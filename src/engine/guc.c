@@ -29,6 +29,7 @@ int			se_state_log_rate = 16 * 1024;
 int			se_state_memory = 128 * 1024;
 bool		se_state_cache = true;
 int			se_max_slices = 10000;
+int			se_max_emit_rows = 20000;
 int			se_retry_interval = 1000;
 int			se_max_failures = 5;
 int			se_ledger_retention = 24 * 60 * 60;
@@ -113,6 +114,15 @@ se_define_settings(void)
 							&se_max_slices,
 							10000, 1, 1000000,
 							PGC_SUSET,
+							0,
+							NULL, NULL, NULL);
+
+	DefineCustomIntVariable("stream_engine.max_emit_rows",
+							"Number of rows of a closing window that a reader of several queries emits in one transaction.",
+							"A larger window is emitted in several. A reader of one query emits ten times as many. 0 means no limit.",
+							&se_max_emit_rows,
+							20000, 0, INT_MAX,
+							PGC_SIGHUP,
 							0,
 							NULL, NULL, NULL);
 

@@ -11,6 +11,10 @@
  *	  a range rows are inserted in the order of their keys, which costs the unique
  *	  index half of what hash order does.
  *
+ *	  A commit that has emitted its share of rows leaves the rest to the next ones
+ *	  (closing.c), in the order of the windows' ends; the hash at which it has stopped
+ *	  says where they go on.
+ *
  *	  Windows that overlap share what their slices hold (sliding.c).
  *
  *	  A slice whose runs hold many times the groups that they stand for is folded
@@ -46,6 +50,13 @@
 
 #define MAX_RANGES 4096
 #define PREFETCHED_GROUPS 4
+
+/* Writing over a row costs as much as inserting so many. */
+#define REPLACING_COST 4
+
+/* So many windows that have closed have their own share of a commit's rows. */
+#define WINDOWS_AT_ONCE 8
+
 /* Emptied memtables that are kept, and their memory: fresh memory costs page faults. */
 #define MIN_SPARE_MEMTABLES 8
 #define MAX_SPARE_MEMTABLES 128
@@ -136,12 +147,7 @@ release_memtable(ReaderQuery *query, OpenSlice *slice)
 static int
 compare_windows(const void *a, const void *b)
 {
-	const SeWindowBounds *x = a;
-	const SeWindowBounds *y = b;
-
-	if (x->end != y->end)
-		return x->end < y->end ? -1 : 1;
-	return x->start < y->start ? -1 : x->start > y->start ? 1 : 0;
+	return se_window_compare(a, b);
 }
 
 static int
@@ -241,86 +247,224 @@ se_window_members(const ReaderQuery *query, const SeWindowBounds *window, OpenSl
 
 /* ---- emission ---- */
 
-static void
-emit_groups(SeEmission *emission, SeMemtable *table, const SeWindowBounds *window)
+/* A window that is being emitted, up to a number of rows. */
+typedef struct WindowEmission
 {
-	int64		ngroups;
-	SeGroup   **sorted = se_memtable_sorted(table, &ngroups);
+	ReaderQuery *query;
+	SeStateLog *log;
+	SeEmission *emission;
+	const SeWindowBounds *window;
+	OpenSlice **members;
+	int			nmembers;
+	bool		replaces;		/* rows of groups may be in the table */
+	uint32		low;			/* groups with a smaller hash have been emitted */
+	double		density;		/* groups per hash, 0 unknown */
+	int64		left;			/* rows that may still be emitted, about */
+	int64		least;			/* for fewer it is not worth reading slices */
+} WindowEmission;
 
+/* Emit the groups of "table" from we->low up to "high". */
+static void
+emit_range(WindowEmission *we, SeMemtable *table, uint32 high)
+{
+	const SeWindowBounds *window = we->window;
+	int64		ngroups;
+	SeGroup   **sorted;
+
+	if (we->low > 0 || high < PG_UINT32_MAX)
+		SE_FAILPOINT("closing.range");
+	sorted = se_memtable_sorted_range(table, we->low, high, &ngroups);
 	/* their order is not that of memory */
 	for (int64 i = 0; i < ngroups; i++)
 	{
 		if (i + PREFETCHED_GROUPS < ngroups)
 			se_group_prefetch(table, sorted[i + PREFETCHED_GROUPS]);
-		se_emission_fresh(emission, table, sorted[i], window->start, window->end);
+		if (we->replaces)
+			se_emission_replace(we->emission, table, sorted[i], window->start, window->end, true);
+		else
+			se_emission_fresh(we->emission, table, sorted[i], window->start, window->end);
 	}
 	pfree(sorted);
+	we->left -= we->replaces ? ngroups * REPLACING_COST : ngroups;
+	if (high < PG_UINT32_MAX)
+	{
+		we->density = (double) Max(ngroups, 1) / ((double) high - we->low + 1);
+		we->low = high + 1;
+	}
 }
 
-/* Emit a window for the first time. */
-static void
-emit_window(ReaderQuery *query, SeStateLog *log, SeEmission *emission,
-			const SeWindowBounds *window, OpenSlice **members, int nmembers)
+/* Groups of a window's slices, counted once for each of their runs. */
+static int64
+members_entries(OpenSlice **members, int nmembers)
 {
 	int64		entries = 0;
-	int			nranges;
-	SeMemtable *table;
 
-	if (nmembers == 1 && members[0]->nruns == 0)
-	{
-		if (members[0]->table != NULL)
-			emit_groups(emission, members[0]->table, window);
-		return;
-	}
-	table = se_sliding_window(query, log, window, members, nmembers);
-	if (table != NULL)
-	{
-		emit_groups(emission, table, window);
-		return;
-	}
 	for (int i = 0; i < nmembers; i++)
 		entries += se_slice_entries(members[i]);
-	nranges = se_merge_ranges(entries);
-	for (int i = 0; i < nranges; i++)
+	return entries;
+}
+
+/* How many groups may be emitted; all that there are if they are few more than are left. */
+static int64
+groups_allowed(const WindowEmission *we)
+{
+	int64		rows = Max(we->left, 1);
+
+	/* without a limit */
+	if (rows > PG_INT64_MAX / 2)
+		return rows;
+	rows += rows / 4;
+	return we->replaces ? rows / REPLACING_COST + 1 : rows;
+}
+
+/* The groups of one table.  True: all of them. */
+static bool
+emit_table(WindowEmission *we, SeMemtable *table)
+{
+	int64		allowed = groups_allowed(we);
+	int64		position = 0;
+	int64		n = 0;
+	SeGroup    *group;
+	uint32		last = 0;
+	uint32		high = PG_UINT32_MAX;
+
+	if (se_memtable_ngroups(table) > allowed)
 	{
+		while (high == PG_UINT32_MAX && (group = se_memtable_next(table, &position)) != NULL)
+		{
+			uint32		hash = se_group_hash(group);
+
+			if (hash < we->low)
+				continue;
+			if (n++ >= allowed && hash != last)
+				high = last;
+			last = hash;
+		}
+	}
+	emit_range(we, table, high);
+	return high == PG_UINT32_MAX;
+}
+
+/*
+ * Emit a window from the hash we->low on.  False: the rows that were allowed are out, and
+ * the next commit is to go on at we->low.
+ */
+static bool
+emit_window(WindowEmission *we)
+{
+	ReaderQuery *query = we->query;
+	int64		entries = members_entries(we->members, we->nmembers);
+	SeMemtable *table;
+
+	if (we->nmembers == 1 && we->members[0]->nruns == 0)
+		return we->members[0]->table == NULL || emit_table(we, we->members[0]->table);
+	table = se_sliding_window(query, we->log, we->window, we->members, we->nmembers);
+	if (table != NULL)
+		return emit_table(we, table);
+	for (;;)
+	{
+		double		rest = (double) PG_UINT32_MAX + 1 - we->low;
+		double		density = we->density > 0 ? we->density :
+			(double) Max(entries, 1) / ((double) PG_UINT32_MAX + 1);
+		double		width = Min(groups_allowed(we), SE_RANGE_GROUPS) / density;
 		SeMergeRange range;
 
-		se_merge_range_set(&range, i, nranges);
+		range.low = we->low;
+		range.high = width >= rest ? PG_UINT32_MAX : we->low + (uint32) Max(width, 1) - 1;
 		range.table = se_memtable_create(query->layout, query->context,
-										 Min(entries / nranges + 1, SE_RANGE_GROUPS));
-		for (int s = 0; s < nmembers; s++)
-			se_merge_slice(query, log, members[s], &range);
-		emit_groups(emission, range.table, window);
+										 (int64) (density * Min(width, rest)) + 1);
+		for (int s = 0; s < we->nmembers; s++)
+			se_merge_slice(query, we->log, we->members[s], &range);
+		emit_range(we, range.table, range.high);
 		se_memtable_free(range.table);
+		if (range.high == PG_UINT32_MAX)
+			return true;
+		if (we->left <= we->least)
+			return false;
 	}
 }
 
+/*
+ * Emit the windows that have closed, or close with "watermark", in the order of their ends;
+ * "budget" is the number of rows for each of some of them.  What is left is noted.
+ */
 static void
 close_windows(ReaderQuery *query, SeStateLog *log, SeEmission *emission, OpenSlice **slices,
-			  int nslices, TimestampTz watermark)
+			  int nslices, TimestampTz watermark, int64 budget)
 {
+	SeClosing	before = query->closing;
 	OpenSlice **members = palloc(sizeof(OpenSlice *) * Max(nslices, 1));
+	bool		changes = se_query_emits_changes(query);
+	WindowEmission we = {0};
 	int			nwindows;
+	int			w = 0;
 	SeWindowBounds *windows = se_slices_windows(query, slices, nslices, NULL,
+												before.active ? before.window.end - 1 :
 												query->closed_through, watermark, &nwindows);
 
-	for (int w = 0; w < nwindows; w++)
+	while (w < nwindows && before.active && se_window_compare(&windows[w], &before.window) < 0)
+		w++;
+	we.query = query;
+	we.log = log;
+	we.emission = emission;
+	we.members = members;
+	we.left = budget == 0 ? PG_INT64_MAX : budget * Min(Max(nwindows - w, 1), WINDOWS_AT_ONCE);
+	we.least = budget / 16;
+	for (; w < nwindows && we.left > we.least; w++)
 	{
-		int			nmembers = se_window_members(query, &windows[w], slices, nslices, members);
+		bool		begun = before.active && before.next_hash > 0 &&
+			se_window_compare(&windows[w], &before.window) == 0;
 
-		if (!se_window_is_emitted(query, &windows[w]))
+		we.window = &windows[w];
+		we.low = begun ? before.next_hash : 0;
+		we.density = begun ? before.density : 0;
+		if (!begun && !se_window_is_emitted(query, &windows[w]))
 		{
 			/* it may have been taken for a complete one */
-			if (se_query_emits_changes(query))
+			if (changes)
 				se_emission_withdraw(emission, windows[w].start, windows[w].end);
 			query->windows_incomplete++;
 			continue;
 		}
-		if (!se_query_emits_changes(query) ||
-			!se_emit_last(query, log, emission, &windows[w], members, nmembers))
-			emit_window(query, log, emission, &windows[w], members, nmembers);
+		we.nmembers = se_window_members(query, &windows[w], slices, nslices, members);
+		we.replaces = changes && (begun ? before.replaces :
+								  se_emission_exists(emission, windows[w].start,
+													 windows[w].end));
+		/* what has changed since then is known only in the commit that closes it */
+		if (we.replaces && !begun && windows[w].end > query->closed_through &&
+			members_entries(members, we.nmembers) <= we.left)
+		{
+			se_emit_last(query, log, emission, &windows[w], members, we.nmembers);
+			we.left -= members_entries(members, we.nmembers);
+		}
+		else if (!emit_window(&we))
+			break;
+		we.low = 0;
+		we.density = 0;
 		query->windows_closed++;
 	}
+
+	query->closing.active = w < nwindows;
+	if (w < nwindows)
+	{
+		query->closing.window = windows[w];
+		query->closing.nwindows = nwindows - w;
+		query->closing.next_hash = we.low;
+		query->closing.density = we.density;
+		query->closing.replaces = we.replaces;
+		if (!before.active)
+			SE_FAILPOINT("closing.begin");
+	}
+	else if (before.active)
+		SE_FAILPOINT("closing.end");
+}
+
+/* Whether nothing wants a slice any more at "watermark". */
+static bool
+is_expired(const ReaderQuery *query, const OpenSlice *slice, TimestampTz watermark)
+{
+	return se_slice_expires(query, slice) <= watermark &&
+		!(query->closing.active && slice->last_end >= query->closing.window.end);
 }
 
 static void
@@ -331,7 +475,7 @@ drop_slices(ReaderQuery *query, SeStateLog *log, OpenSlice **slices, int nslices
 	{
 		TimestampTz key[2] = {slices[i]->start, slices[i]->end};
 
-		if (se_slice_expires(query, slices[i]) > watermark)
+		if (!is_expired(query, slices[i], watermark))
 			continue;
 		if (slices[i]->nruns > 0)
 			se_state_log_delete(log, query->def->id, slices[i]->start, slices[i]->end);
@@ -348,8 +492,8 @@ se_windows_emit(ReaderQuery *query, TimestampTz watermark, TimestampTz now)
 		return se_global_emits(query, now);
 	if (query->plan->window.kind == SE_WINDOW_SESSION)
 		return se_session_emits(query, watermark, now);
-	return query->next_close <= watermark || se_changes_are_due(query, now) ||
-		se_has_corrections(query);
+	return query->closing.active || query->next_close <= watermark ||
+		se_changes_are_due(query, now) || se_has_corrections(query);
 }
 
 static bool
@@ -360,7 +504,7 @@ something_expires(ReaderQuery *query, TimestampTz watermark)
 
 	hash_seq_init(&status, query->slices);
 	while ((slice = hash_seq_search(&status)) != NULL)
-		if (se_slice_expires(query, slice) <= watermark)
+		if (is_expired(query, slice, watermark))
 		{
 			hash_seq_term(&status);
 			return true;
@@ -399,8 +543,9 @@ se_close_windows(Reader *reader, ReaderQuery *query, TimestampTz watermark, Time
 		emission = se_emission_begin(query, now, reader->cycle);
 		SE_FAILPOINT("emit.begin");
 		se_correct_windows(query, log, emission, slices, nslices);
-		if (query->next_close <= watermark)
-			close_windows(query, log, emission, slices, nslices, watermark);
+		if (query->closing.active || query->next_close <= watermark)
+			close_windows(query, log, emission, slices, nslices, watermark,
+						  se_closing_budget(reader));
 		if (se_changes_are_due(query, now))
 			se_emit_changes(query, log, emission, slices, nslices, watermark,
 							reader->def->seq + 1, now);

@@ -37,6 +37,15 @@ extern int64 se_slice_entries(const OpenSlice *slice);
 /* All slices with an entry, ascending by start; palloc'd. */
 extern OpenSlice **se_slices_sorted(ReaderQuery *query, int *nslices);
 
+/* The order in which windows are emitted: by end, then by start. */
+static inline int
+se_window_compare(const SeWindowBounds *x, const SeWindowBounds *y)
+{
+	if (x->end != y->end)
+		return x->end < y->end ? -1 : 1;
+	return x->start < y->start ? -1 : x->start > y->start ? 1 : 0;
+}
+
 /*
  * The windows that end within (after, upto] of the slices that "wanted" accepts (all if
  * NULL), ascending by end; palloc'd.
@@ -68,7 +77,7 @@ se_window_is_emitted(const ReaderQuery *query, const SeWindowBounds *window)
  * se_correct_windows corrects the windows that had closed before this commit and have been
  * given records in this cycle; se_emit_changes shows the groups of open windows
  * that have changed since the last time; se_emit_last makes a window final of
- * which changes have been emitted (false: none have, nothing is done).
+ * which changes have been emitted.
  */
 extern bool se_has_corrections(ReaderQuery *query);
 extern bool se_changes_are_due(const ReaderQuery *query, TimestampTz now);
@@ -77,7 +86,7 @@ extern void se_correct_windows(ReaderQuery *query, SeStateLog *log, SeEmission *
 extern void se_emit_changes(ReaderQuery *query, SeStateLog *log, SeEmission *emission,
 							OpenSlice **slices, int nslices, TimestampTz watermark, int64 seq,
 							TimestampTz now);
-extern bool se_emit_last(ReaderQuery *query, SeStateLog *log, SeEmission *emission,
+extern void se_emit_last(ReaderQuery *query, SeStateLog *log, SeEmission *emission,
 						 const SeWindowBounds *window, OpenSlice **members, int nmembers);
 
 #endif							/* SE_CLOSE_H */

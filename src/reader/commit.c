@@ -204,6 +204,7 @@ store_query(Reader *reader, ReaderQuery *query, TimestampTz watermark, Timestamp
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("query %s has been dropped", query->def->name)));
+	se_closing_store(query);
 }
 
 static void
@@ -280,6 +281,7 @@ after_commit(Reader *reader, TimestampTz watermark, const bool *idle, TimestampT
 	reader->dirty = reader->commit_wanted = false;
 	reader->verdicts_fresh = false;
 	reader->last_commit = now;
+	reader->commit_duration = GetCurrentTimestamp() - now;
 	pg_atomic_write_u64(&se_my_slot->last_commit, (uint64) now);
 	pg_atomic_fetch_add_u64(&se_my_slot->commits, 1);
 	se_progress_broadcast();

@@ -18,6 +18,9 @@
  *
  *	  A window that closes after changes were shown gets its last changes as final
  *	  rows, and its other rows are made final by one statement.
+ *
+ *	  Of a window that is being emitted in several transactions only the groups that
+ *	  have been emitted are corrected.
  */
 #include "postgres.h"
 
@@ -45,7 +48,11 @@ typedef struct Touched
 	int64		since;			/* runs with a larger seq are changes */
 	bool		is_final;
 	bool		fresh;			/* the table has no rows of the window */
+	uint64		below;			/* groups with this hash, or a larger one, are left
+								 * alone */
 } Touched;
+
+#define ALL_HASHES ((uint64) PG_UINT32_MAX + 1)
 
 static void
 merge_chunk(void *arg, const char *bytes, Size size)
@@ -169,6 +176,9 @@ emit_touched(const Touched *touched)
 
 		CHECK_FOR_INTERRUPTS();
 		se_merge_range_set(&range, i, nranges);
+		if (range.low >= touched->below)
+			break;
+		range.high = Min(range.high, touched->below - 1);
 		range.table = se_memtable_create(query->layout, query->context, 64);
 		keys = touched_keys(touched, &range, &nkeys);
 		if (nkeys > FEW_GROUPS)
@@ -222,9 +232,17 @@ se_correct_windows(ReaderQuery *query, SeStateLog *log, SeEmission *emission, Op
 								query->closed_through, &nwindows);
 	for (int w = 0; w < nwindows; w++)
 	{
-		Touched		touched = {query, log, emission, &windows[w], members, 0, NO_RUNS, true, false};
+		Touched		touched = {query, log, emission, &windows[w], members, 0, NO_RUNS, true, false,
+		ALL_HASHES};
+		int			order = query->closing.active ?
+			se_window_compare(&windows[w], &query->closing.window) : -1;
 
-		if (!se_window_is_emitted(query, &windows[w]))
+		/* what has not been emitted yet will be, with these records */
+		if (order > 0)
+			break;
+		if (order == 0)
+			touched.below = query->closing.next_hash;
+		else if (!se_window_is_emitted(query, &windows[w]))
 			continue;
 		touched.nmembers = se_window_members(query, &windows[w], slices, nslices, members);
 		emit_touched(&touched);
@@ -294,7 +312,7 @@ se_emit_changes(ReaderQuery *query, SeStateLog *log, SeEmission *emission, OpenS
 	for (int w = 0; w < nwindows; w++)
 	{
 		Touched		touched = {query, log, emission, &windows[w], members, 0, query->changes_seq,
-		false, false};
+		false, false, ALL_HASHES};
 
 		if (!se_window_is_emitted(query, &windows[w]))
 			continue;
@@ -309,16 +327,13 @@ se_emit_changes(ReaderQuery *query, SeStateLog *log, SeEmission *emission, OpenS
 	query->changes_at = now;
 }
 
-bool
+void
 se_emit_last(ReaderQuery *query, SeStateLog *log, SeEmission *emission,
 			 const SeWindowBounds *window, OpenSlice **members, int nmembers)
 {
 	Touched		touched = {query, log, emission, window, members, nmembers, query->changes_seq,
-	true, false};
+	true, false, ALL_HASHES};
 
-	if (!se_emission_exists(emission, window->start, window->end))
-		return false;
 	emit_touched(&touched);
 	se_emission_finalize(emission, window->start, window->end);
-	return true;
 }

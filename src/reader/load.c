@@ -144,6 +144,7 @@ load_query(Reader *reader, ReaderQuery *query, SeQueryDef *def)
 		def->closed_through : reader->def->watermark;
 	query->complete_from = def->complete_from;
 	load_origin(query);
+	se_closing_load(query);
 	query->lateness = def->allowed_lateness;
 	query->changes_seq = def->changes_seq;
 	query->changes_at = def->changes_at;

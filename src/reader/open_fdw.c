@@ -13,6 +13,9 @@
  *	  the state; what shared memory has of just this state is not read from the
  *	  log.  A large window is computed one range of hashes at a time.
  *
+ *	  Windows that have closed and are still being emitted (closing.c) are shown, as
+ *	  final, with what is not in the result table yet.
+ *
  *	  Which query a table shows is looked up by the table's own oid, so that a table
  *	  of somebody else's making shows nothing.
  *
@@ -61,6 +64,7 @@ typedef struct OpenWindow
 	SeWindowBounds bounds;
 	int			first;			/* slices that begin in it */
 	int			last;
+	uint32		next_hash;		/* groups with a smaller one have been emitted */
 } OpenWindow;
 
 typedef struct LiveSlice
@@ -101,6 +105,7 @@ typedef struct OpenScan
 	bool	   *group_nulls;
 	Datum	   *values;
 	bool	   *nulls;
+	int			final_column;	/* is_final in a row; 0 if the table has none */
 	/* rows computed ahead, for switching to the owner costs more than a row */
 	MemoryContext buffer;
 	HeapTuple	rows[BUFFERED_ROWS];
@@ -188,12 +193,32 @@ find_state(OpenScan *scan)
 static int
 compare_windows(const void *a, const void *b)
 {
-	const OpenWindow *x = a;
-	const OpenWindow *y = b;
+	return se_window_compare(&((const OpenWindow *) a)->bounds, &((const OpenWindow *) b)->bounds);
+}
 
-	if (x->bounds.end != y->bounds.end)
-		return x->bounds.end < y->bounds.end ? -1 : 1;
-	return x->bounds.start < y->bounds.start ? -1 : x->bounds.start > y->bounds.start ? 1 : 0;
+/*
+ * Whether a window has rows that are not in the result table as final ones: it is
+ * open, or has closed and is still being emitted.
+ */
+static bool
+is_shown(const OpenScan *scan, OpenWindow *window)
+{
+	const SeQueryDef *def = scan->def;
+
+	window->next_hash = 0;
+	if (window->bounds.end <= def->closed_through)
+	{
+		SeWindowBounds next = {def->closing_start, def->closing_end};
+		int			order = def->closing ? se_window_compare(&window->bounds, &next) : -1;
+
+		if (order < 0)
+			return false;
+		if (order == 0)
+			window->next_hash = (uint32) def->closing_hash;
+	}
+	/* one that has been begun is finished */
+	return window->next_hash > 0 || window->bounds.start >= def->complete_from ||
+		def->emit_partial || scan->plan->window.kind == SE_WINDOW_GLOBAL;
 }
 
 /* The open windows that have state, each with its slices. */
@@ -214,13 +239,10 @@ find_windows(OpenScan *scan)
 						  scan->slices[i].end, NULL);
 		while (se_window_next(&iterator, &window))
 		{
-			if (window.end <= scan->def->closed_through ||
-				(window.start < scan->def->complete_from && !scan->def->emit_partial &&
-				 scan->plan->window.kind != SE_WINDOW_GLOBAL))
-				continue;
 			if (n == capacity)
 				windows = repalloc(windows, sizeof(OpenWindow) * (capacity *= 2));
-			windows[n++].bounds = window;
+			windows[n].bounds = window;
+			n += is_shown(scan, &windows[n]);
 		}
 	}
 	qsort(windows, n, sizeof(OpenWindow), compare_windows);
@@ -280,6 +302,8 @@ begin_scan(ForeignScanState *node, int eflags)
 	scan->group_nulls = palloc0(sizeof(bool) * (2 + scan->plan->nkeys + scan->plan->naggs));
 	scan->values = palloc(sizeof(Datum) * scan->plan->output_desc->natts);
 	scan->nulls = palloc(sizeof(bool) * scan->plan->output_desc->natts);
+	if (RelationGetDescr(relation)->natts > 2 + scan->plan->output_desc->natts)
+		scan->final_column = 2 + scan->plan->output_desc->natts;
 
 	if (scan->def->has_stamp &&
 		(uint32) scan->def->state_stamp != se_query_stamp(scan->plan, scan->layout))
@@ -387,13 +411,14 @@ load_range(OpenScan *scan, const OpenWindow *window)
 		if (is_member(scan, window, i))
 			expected = Max(expected, scan->slices[i].largest);
 	se_merge_range_set(&range, scan->next_range++, scan->nranges);
+	range.low = Max(range.low, window->next_hash);
 	scan->table = range.table = se_memtable_create(scan->layout, scan->window_context,
 												   expected / scan->nranges + 1);
 	/* keys of the global window may have been forgotten */
 	if (scan->plan->window.kind == SE_WINDOW_GLOBAL)
 		se_session_load(log, scan->def->id, scan->slices[0].start, scan->slices[0].end,
 						range.low, range.high, scan->table);
-	else
+	else if (range.low <= range.high)
 		for (int i = window->first; i < window->last; i++)
 			if (is_member(scan, window, i))
 				se_state_log_read(log, scan->def->id, scan->slices[i].start, scan->slices[i].end,
@@ -502,6 +527,13 @@ fill_buffer(OpenScan *scan, TupleDesc desc)
 	{
 		values[0] = scan->group_values[0];
 		values[1] = scan->group_values[1];
+		if (scan->final_column > 0)
+		{
+			values[scan->final_column] = BoolGetDatum(scan->window != NULL &&
+													  scan->window->bounds.end <=
+													  scan->def->closed_through);
+			nulls[scan->final_column] = false;
+		}
 		for (int i = 0; i < scan->plan->output_desc->natts && i + 2 < desc->natts; i++)
 		{
 			values[i + 2] = scan->values[i];
@@ -620,7 +652,8 @@ se_next_window_end(PG_FUNCTION_ARGS)
 	if (scan.plan->window.kind == SE_WINDOW_GLOBAL)
 		PG_RETURN_NULL();
 	find_windows(&scan);
-	if (scan.nwindows == 0)
-		PG_RETURN_NULL();
-	PG_RETURN_TIMESTAMPTZ(scan.windows[0].bounds.end);
+	for (int i = 0; i < scan.nwindows; i++)
+		if (scan.windows[i].bounds.end > scan.def->closed_through)
+			PG_RETURN_TIMESTAMPTZ(scan.windows[i].bounds.end);
+	PG_RETURN_NULL();
 }

@@ -7,7 +7,9 @@
  *	  (commit, idle partition).  It commits at once when the watermark has passed
  *	  the end of an open window, at most every CATCH_UP_COMMIT_MS while it is
  *	  behind; otherwise after an interval that grows with the state log's rate,
- *	  and that is stretched a little when a window is about to close.
+ *	  and that is stretched a little when a window is about to close.  While a large
+ *	  window is being emitted (closing.c) commits follow each other, with as much time
+ *	  for reading in between as they take.
  *
  *	  Errors have three destinations.  What user code or the result table raises
  *	  for a query sets that query aside (state error, with position and hint) and
@@ -527,7 +529,7 @@ static bool
 commit_due(Reader *reader, TimestampTz now)
 {
 	if (reader->commit_wanted || watermark_due(reader, now) || trigger_due(reader) <= now ||
-		se_merge_wants_commit(reader))
+		se_merge_wants_commit(reader) || se_closing_due(reader, behind(reader)) <= now)
 		return true;
 	if (!reader->dirty)
 		return quiet_commit_due(reader, now);
@@ -718,6 +720,12 @@ drain(Reader *reader, bool *more)
 				set_stream_error(reader);
 				return false;
 			}
+			/* windows that wait to be emitted must not become more and more */
+			while (se_closing_presses(reader))
+			{
+				if (se_worker_must_stop() || !se_reader_commit(reader))
+					return false;
+			}
 		}
 		if (!got)
 			break;
@@ -756,6 +764,7 @@ next_timeout(Reader *reader, TimestampTz now, int poll_ms)
 		deadline = Min(deadline, reader->last_commit + QUIET_MS * 1000);
 	deadline = Min(deadline, se_partitions_next_move(reader));
 	deadline = Min(deadline, trigger_due(reader));
+	deadline = Min(deadline, se_closing_due(reader, behind(reader)));
 	deadline = Min(deadline, se_merge_next_look(reader));
 	if (reader->verifying)
 		deadline = Min(deadline, now + VERIFY_INTERVAL_MS * 1000);

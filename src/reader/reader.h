@@ -109,6 +109,21 @@ typedef struct OpenSlice
 	int			batch_start;
 } OpenSlice;
 
+/*
+ * Windows that have closed and are still being emitted, see closing.c.  While committing
+ * it is that of the commit before until the windows have been emitted.
+ */
+typedef struct SeClosing
+{
+	bool		active;
+	bool		stored;			/* has a row */
+	bool		replaces;		/* rows of the window may be in the table: changes */
+	SeWindowBounds window;		/* the first one that is not wholly emitted */
+	uint32		next_hash;		/* of the first of its groups that is to be emitted */
+	int			nwindows;		/* that wait, with this one */
+	double		density;		/* its groups per hash, 0 unknown */
+} SeClosing;
+
 typedef struct ReaderQuery
 {
 	SeQueryDef *def;
@@ -137,6 +152,7 @@ typedef struct ReaderQuery
 	int64	   *begins;			/* [partition] the query's first offset, if it has
 								 * joined the reader later; else NULL */
 	int			nbegins;
+	SeClosing	closing;
 	int64		lateness;		/* how long windows take records after their end */
 	int64		changes_seq;	/* emit => 'changes': seq of the commit that emitted last */
 	TimestampTz changes_at;		/* and when; DT_NOBEGIN: never */
@@ -194,6 +210,7 @@ typedef struct Reader
 	struct SeMerge *merge;		/* the reader that is followed, or NULL */
 	TimestampTz cycle_began;
 	TimestampTz last_commit;
+	int64		commit_duration;	/* of the last commit, microseconds */
 	bool		quiet;			/* the commit has nothing to write: it may fold */
 	uint64		commit_bytes;	/* appended to the state log by the last commit */
 	TimestampTz minute;			/* for on_error_limit */
@@ -316,6 +333,13 @@ extern bool se_windows_emit(ReaderQuery *query, TimestampTz watermark, Timestamp
 extern void se_close_windows(Reader *reader, ReaderQuery *query, TimestampTz watermark,
 							 TimestampTz now);
 extern void se_flush_slices(Reader *reader, ReaderQuery *query);
+
+/* closing.c */
+extern void se_closing_load(ReaderQuery *query);
+extern void se_closing_store(ReaderQuery *query);
+extern int64 se_closing_budget(const Reader *reader);
+extern bool se_closing_presses(const Reader *reader);
+extern TimestampTz se_closing_due(const Reader *reader, bool behind);
 
 /* replay.c */
 extern bool se_replay_run(Reader *reader);

@@ -41,6 +41,8 @@ typedef struct VerifyInput
 	SeScanOverride override;
 	int64	   *gaps;			/* [range] offsets without a record */
 	int64		dropped;		/* late records without a position */
+	TimestampTz emitted_end;	/* windows before this one have been emitted */
+	TimestampTz emitted_start;
 	/* records that some of their windows missed, once for each that is known */
 	int			npartly;
 	TimestampTz *partly_time;	/* event times */
@@ -133,8 +135,10 @@ find_input(VerifyInput *input, Oid relid)
 
 	se_catalog_begin(&scope);
 	n = select_in_snapshot("SELECT p.partition, COALESCE(o.start_offset, p.start_offset), p.next_offset,"
-						   " w.closed_through, w.complete_from, p.gaps + COALESCE(o.gaps, 0)"
+						   " w.closed_through, w.complete_from, p.gaps + COALESCE(o.gaps, 0),"
+						   " COALESCE(c.window_end, 'infinity'), COALESCE(c.window_start, 'infinity')"
 						   " FROM stream_engine.query_progress w"
+						   " LEFT JOIN stream_engine.closing c ON c.query = w.query"
 						   " JOIN stream_engine.reader_partition p ON p.reader = w.reader"
 						   " LEFT JOIN stream_engine.query_origin o ON o.query = w.query AND o.partition = p.partition"
 						   " WHERE w.query = $1 ORDER BY p.partition", Int32GetDatum(id), INT4OID);
@@ -148,6 +152,8 @@ find_input(VerifyInput *input, Oid relid)
 		input->gaps[i] = int_value(i, 6);
 		input->query->closed_through = int_value(i, 4);
 		input->query->complete_from = int_value(i, 5);
+		input->emitted_end = int_value(i, 7);
+		input->emitted_start = int_value(i, 8);
 	}
 	input->override.nranges = (int) n;
 	input->override.ranges = ranges;
@@ -330,6 +336,7 @@ comparison(const VerifyInput *input, const SeQueryPlan *plan)
 					 " UNION ALL SELECT false, r.*, pg_catalog.to_jsonb(r) FROM"
 					 " (SELECT window_start, window_end%s FROM %s) r) both_sides"
 					 " WHERE window_end <= $1 AND window_start >= $2"
+					 " AND (window_end < $5 OR (window_end = $5 AND window_start < $6))"
 					 " AND NOT EXISTS (SELECT FROM ROWS FROM (pg_catalog.unnest($3), pg_catalog.unnest($4)) m(s, e)"
 					 " WHERE m.s = window_start AND m.e = window_end)"
 					 " GROUP BY window_start, window_end%s) paired"
@@ -359,9 +366,9 @@ se_verify(PG_FUNCTION_ARGS)
 	VerifyInput input;
 	SeQueryPlan *plan;
 	char	   *sql;
-	Oid			types[4] = {TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZARRAYOID,
-	TIMESTAMPTZARRAYOID};
-	Datum		values[4];
+	Oid			types[6] = {TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZARRAYOID,
+	TIMESTAMPTZARRAYOID, TIMESTAMPTZOID, TIMESTAMPTZOID};
+	Datum		values[6];
 	int			nleft_out;
 	SeUserScope scope;
 
@@ -380,6 +387,8 @@ se_verify(PG_FUNCTION_ARGS)
 	values[0] = TimestampTzGetDatum(input.query->closed_through);
 	values[1] = TimestampTzGetDatum(input.query->emit_partial ? DT_NOBEGIN :
 									input.query->complete_from);
+	values[4] = TimestampTzGetDatum(input.emitted_end);
+	values[5] = TimestampTzGetDatum(input.emitted_start);
 	nleft_out = windows_left_out(&input, &plan->window, &values[2], &values[3]);
 	if (nleft_out > 0)
 		ereport(NOTICE,
@@ -393,7 +402,7 @@ se_verify(PG_FUNCTION_ARGS)
 	se_source()->scan_override_push(&input.override);
 	PG_TRY();
 	{
-		if (SPI_execute_with_args(sql, 4, types, values, NULL, true, 0) != SPI_OK_SELECT)
+		if (SPI_execute_with_args(sql, 6, types, values, NULL, true, 0) != SPI_OK_SELECT)
 			elog(ERROR, "could not compare batch and results");
 	}
 	PG_FINALLY();

@@ -8,6 +8,9 @@
  *	  and looks at the committed positions again.  Between two looks it is outside
  *	  of any snapshot, so that it holds back no vacuum; hence a procedure, and
  *	  not inside a transaction block.
+ *
+ *	  What has been read by then may have closed windows that are emitted by further
+ *	  commits (closing.c).  These are waited for, but not those that close later.
  */
 #include "postgres.h"
 
@@ -44,6 +47,8 @@ typedef struct WaitTarget
 	int			npartitions;
 	Datum	   *partitions;
 	Datum	   *ends;
+	bool		read;			/* up to the ends */
+	TimestampTz closed;			/* windows had closed when that was seen */
 } WaitTarget;
 
 /* What a wait is for, and how far it has to go; in "context". */
@@ -105,8 +110,37 @@ typedef enum WaitState
 	WAIT_STOPPED				/* nobody works on it */
 } WaitState;
 
+/* Windows of $1 or, if it is given, of the query $2 alone. */
+#define CONCERNED \
+	" FROM stream_engine.query_progress w JOIN stream_engine.query q ON q.id = w.query" \
+	" WHERE q.stream = $1 AND CASE WHEN $2 = 0 THEN q.state = 'running' ELSE q.id = $2 END"
+
+/* Whether windows that had closed when all was read are still being emitted; in a catalog scope. */
+static bool
+is_closing(WaitTarget *target)
+{
+	Oid			types[3] = {INT4OID, INT4OID, TIMESTAMPTZOID};
+	Datum		values[3];
+	bool		isnull;
+
+	values[0] = Int32GetDatum(target->stream);
+	values[1] = Int32GetDatum(target->query);
+	if (!target->read)
+	{
+		se_spi("SELECT COALESCE(pg_catalog.max(w.closed_through), '-infinity')" CONCERNED, 2, types,
+			   values, NULL, SPI_OK_SELECT);
+		target->closed = DatumGetTimestampTz(SPI_getbinval(SPI_tuptable->vals[0],
+														   SPI_tuptable->tupdesc, 1, &isnull));
+		target->read = true;
+	}
+	values[2] = TimestampTzGetDatum(target->closed);
+	return se_spi("SELECT" CONCERNED " AND EXISTS (SELECT FROM stream_engine.closing c"
+				  " WHERE c.query = q.id AND c.window_end <= $3) LIMIT 1", 3, types, values, NULL,
+				  SPI_OK_SELECT) > 0;
+}
+
 static WaitState
-look(const WaitTarget *target, char **reason)
+look(WaitTarget *target, char **reason)
 {
 	SeCatalogScope scope;
 	Oid			types[4] = {INT4OID, INT4OID, INT4ARRAYOID, INT8ARRAYOID};
@@ -143,6 +177,8 @@ look(const WaitTarget *target, char **reason)
 		if (problem)
 			*reason = MemoryContextStrdup(caller, problem);
 	}
+	if (state == WAIT_DONE && is_closing(target))
+		state = WAIT_BEHIND;
 	if ((state == WAIT_BEHIND || !target->at_home) &&
 		se_spi("SELECT COALESCE(q.error, s.error, CASE WHEN s.state = 'paused' THEN 'it is paused'"
 			   " WHEN q.state = 'paused' THEN 'it is paused'"

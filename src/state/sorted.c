@@ -174,6 +174,12 @@ fill_texts(const SeMemtable *table, const SortContext *sort, SortItem *item)
 SeGroup **
 se_memtable_sorted(SeMemtable *table, int64 *ngroups)
 {
+	return se_memtable_sorted_range(table, 0, PG_UINT32_MAX, ngroups);
+}
+
+SeGroup **
+se_memtable_sorted_range(SeMemtable *table, uint32 hash_low, uint32 hash_high, int64 *ngroups)
+{
 	const SeGroupLayout *layout = table->layout;
 	int64		count = table->ngroups;
 	SeGroup   **result = MemoryContextAllocHuge(CurrentMemoryContext,
@@ -194,7 +200,12 @@ se_memtable_sorted(SeMemtable *table, int64 *ngroups)
 	while ((group = se_memtable_next(table, &position)) != NULL)
 	{
 		SortItem   *item = &items[n];
+		uint32		hash = se_group_hash(group);
 
+		if (hash < hash_low)
+			continue;
+		if (hash > hash_high)
+			break;
 		item->group = group;
 		item->first = sort.first_is_int ? *(int64 *) slot_key(layout, group) : 0;
 		item->texts = texts + n * ntexts;

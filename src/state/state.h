@@ -166,8 +166,13 @@ extern void se_group_prefetch(const SeMemtable *table, const SeGroup *group);
 extern void se_memtable_merge_table(SeMemtable *table, SeMemtable *from);
 extern void se_memtable_remove(SeMemtable *table, SeGroup *group);
 
-/* All groups sorted by key (btree order of the keys, NULLs last), palloc'd array. */
+/*
+ * All groups sorted by key (btree order of the keys, NULLs last), palloc'd array; or those
+ * whose hash lies within [hash_low, hash_high].
+ */
 extern SeGroup **se_memtable_sorted(SeMemtable *table, int64 *ngroups);
+extern SeGroup **se_memtable_sorted_range(SeMemtable *table, uint32 hash_low, uint32 hash_high,
+										  int64 *ngroups);
 
 /*
  * Key "key" of a group, and the final value of aggregate "agg": by-reference
