@@ -439,7 +439,7 @@ class Run:
         """Of a query that begins in several partitions the first window moves while they begin, at which record is not told."""
         counters = dict(counters)
         if len(query.started) > 1:
-            counters["counted"] += counters.pop("before_start")
+            counters["counted"] += counters.pop("before_start") + counters.pop("failed")
             del counters["late_assignments"]
         return counters
 
