@@ -39,8 +39,12 @@ static bool waiting;			/* counted in se_shared->waiters */
 
 #define ASK_TIMEOUT_MS 5000
 
+/* A longer timeout is none. */
+#define MAX_TIMEOUT_DAYS 36525
+
 typedef struct WaitTarget
 {
+	char	   *name;
 	int32		stream;
 	int32		query;			/* 0: all readers of the stream */
 	bool		at_home;		/* else it has no readers */
@@ -83,6 +87,7 @@ find_target(Oid relid, MemoryContext context)
 						get_rel_name(relid) ? get_rel_name(relid) : "?"),
 				 errhint("A query is named by its result table.")));
 	se_check_owner(relid);
+	target->name = MemoryContextStrdup(context, get_rel_name(relid));
 	target->at_home = stream->at_home;
 
 	routine = se_source()->routine_of_server(stream->serverid);
@@ -194,8 +199,30 @@ look(WaitTarget *target, char **reason)
 		*reason = MemoryContextStrdup(caller, text);
 		state = WAIT_STOPPED;
 	}
+	if (state == WAIT_DONE &&
+		se_spi("SELECT FROM stream_engine.stream s WHERE id = $1 AND ($2 = 0 OR EXISTS"
+			   " (SELECT FROM stream_engine.query WHERE id = $2))",
+			   2, types, values, NULL, SPI_OK_SELECT) == 0)
+	{
+		*reason = MemoryContextStrdup(caller, "it has been dropped");
+		state = WAIT_STOPPED;
+	}
 	se_catalog_end(&scope);
 	return state;
+}
+
+/* When a wait ends in vain. */
+static TimestampTz
+deadline_of(const Interval *timeout)
+{
+	int64		days = (int64) timeout->month * DAYS_PER_MONTH + timeout->day +
+		timeout->time / USECS_PER_DAY;
+
+	if (days > MAX_TIMEOUT_DAYS)
+		return DT_NOEND;
+	if (days < 0)
+		return DT_NOBEGIN;
+	return GetCurrentTimestamp() + days * USECS_PER_DAY + timeout->time % USECS_PER_DAY;
 }
 
 static void
@@ -236,12 +263,7 @@ se_wait(PG_FUNCTION_ARGS)
 				 errmsg("stream_engine.wait cannot run inside a transaction block"),
 				 errdetail("It would not see what is committed meanwhile.")));
 	if (!PG_ARGISNULL(1))
-	{
-		Interval   *timeout = PG_GETARG_INTERVAL_P(1);
-
-		deadline = GetCurrentTimestamp() + timeout->time +
-			(timeout->day + timeout->month * DAYS_PER_MONTH) * USECS_PER_DAY;
-	}
+		deadline = deadline_of(PG_GETARG_INTERVAL_P(1));
 	SPI_connect_ext(SPI_OPT_NONATOMIC);
 	context = AllocSetContextCreate(PortalContext, "stream_engine wait", ALLOCSET_SMALL_SIZES);
 	target = find_target(PG_GETARG_OID(0), context);
@@ -273,12 +295,12 @@ se_wait(PG_FUNCTION_ARGS)
 	if (state == WAIT_STOPPED)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("%s does not go on: %s", get_rel_name(PG_GETARG_OID(0)), reason),
+				 errmsg("%s does not go on: %s", target->name, reason),
 				 errhint("See the views stream_engine.streams and stream_engine.queries; stream_engine.resume() starts it again.")));
 	if (state == WAIT_BEHIND)
 		ereport(ERROR,
 				(errcode(ERRCODE_QUERY_CANCELED),
-				 errmsg("timeout while waiting for %s", get_rel_name(PG_GETARG_OID(0))),
+				 errmsg("timeout while waiting for %s", target->name),
 				 errhint("SELECT * FROM stream_engine.stat_partitions tells how far it is.")));
 	MemoryContextDelete(context);
 	SPI_finish();

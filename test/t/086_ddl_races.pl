@@ -1,6 +1,6 @@
 
 # Rule: of two sessions that drop the same query, or resume the same restored stream, the
-# second waits for the first and gets an error.
+# second waits for the first and gets an error; so does one that waits for what is dropped.
 
 use strict;
 use warnings FATAL => 'all';
@@ -49,6 +49,22 @@ sub race
 like(race('postgres', "SELECT stream_engine.drop_query('sales')", 'drop'),
 	qr/ERROR:  it has been dropped by another session/, 'of two that drop a query the second gets an error');
 is($node->safe_psql('postgres', 'SELECT count(*) FROM stream_engine.queries'), '0', 'the server goes on');
+
+# nobody reads the record
+$node->append_conf('postgresql.conf', 'stream_engine.enabled = off');
+$node->restart;
+$node->safe_psql('postgres', q(
+	SELECT stream_engine.create_query('sales', $$ SELECT count(*) FROM orders GROUP BY tumble(t, '1 day') $$);
+	INSERT INTO log VALUES (0, 0, NULL, NULL, convert_to('{"t": "2026-01-05 00:00+00"}', 'UTF8'))));
+my ($out, $err) = ('', '');
+my $waiter = start([ 'psql', '-XAtq', '-d', $node->connstr('postgres'), '-c', "CALL stream_engine.wait('sales', '1000000000 days')" ],
+	'<', \undef, '>', \$out, '2>', \$err, IPC::Run::timeout($PostgreSQL::Test::Utils::timeout_default));
+wait_for($node, "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE query LIKE 'CALL stream_engine.wait%' AND wait_event = 'Extension')");
+$node->safe_psql('postgres', "SELECT stream_engine.drop_query('sales')");
+$waiter->finish;
+like($err, qr/ERROR:  sales does not go on: it has been dropped/, 'a query that is waited for is dropped');
+$node->append_conf('postgresql.conf', 'stream_engine.enabled = on');
+$node->restart;
 
 $node->safe_psql('postgres', 'CREATE DATABASE copied TEMPLATE postgres');
 like(race('copied', "SELECT stream_engine.resume('orders', start => 'earliest')", 'resume'),

@@ -148,11 +148,11 @@ SKIP:
 
 my $failpoints = $node->psql('postgres', 'SHOW stream_engine.failpoints') == 0;
 $node->append_conf('postgresql.conf', "stream_engine.failpoints = 'cache.filled=sleep:3000'") if $failpoints;
+my $position = log_position($node);
 $node->restart;
 $node->safe_psql('postgres', 'CALL feed(500, 1000000)');
 waited();
 is(state_of('small', 'cached_slices'), 0, 'memory is empty when the worker begins');
-my $position = log_position($node);
 check('after a restart');
 cmp_ok(state_of('small', 'misses'), '>', 0, 'the log was read');
 $node->safe_psql('postgres', 'CALL feed(500, 1000000)');
