@@ -211,7 +211,7 @@ PROPERTIES
 
 	jars=$("$here/fetch.sh" --where)
 	"$java" -Xmx128m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -cp "$jars/*" \
-		kafka.tools.StorageTool format -t "$(head -c 16 /dev/urandom | base64 | tr '+/' '-_' | tr -d =)" \
+		kafka.tools.StorageTool format -t "$(head -c 16 /dev/urandom | base64 | tr '+/' 'ab' | tr -d =)" \
 		-c "$dir/server.properties" ${scram[@]+"${scram[@]}"} >"$dir/format.log" 2>&1 </dev/null ||
 		{ cat "$dir/format.log" >&2; fail "cannot format $dir"; }
 	launch "$dir"

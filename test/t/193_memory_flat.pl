@@ -55,7 +55,7 @@ sub feed
 	# Made at so many a second that commits are as many as they should be.
 	make_orders("$dir/orders.tsv", '--brokers', $broker->bootstrap, '--topic', $topic, '--partitions', $partitions,
 		'--first', $step * $chunk, '--count', $chunk, '--seed', $step + 1, '--rate', 2000, '--users', 20_000,
-		'--late', 0.002, '--late-by', 60, '--bad', 0.001, '--throttle', 200_000);
+		'--late', 0.002, '--late-by', 60, '--bad', 0.001, '--throttle', 60_000);
 	unlink "$dir/orders.tsv";
 	return;
 }
