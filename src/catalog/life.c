@@ -68,6 +68,10 @@ find_target(Oid relid)
 	Target		target = {0};
 
 	target.query = query_by_result(relid);
+	if (target.query != NULL && target.query->name == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("the query has been dropped")));
 	target.stream = target.query ? se_stream_load(target.query->stream) :
 		se_stream_by_relation(relid);
 	if (target.stream == NULL)

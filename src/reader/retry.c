@@ -50,32 +50,12 @@ refuse_headers(const SeQueryDef *def)
 				 errdetail("The query uses column _headers, and headers are not kept with late records.")));
 }
 
+/* The query of that name, if its late records can be retried by the caller. */
 static SeQueryDef *
 find_query(Oid relid)
 {
-	SeCatalogScope scope;
-	Oid			type = OIDOID;
-	Datum		key = ObjectIdGetDatum(relid);
-	int32		id = 0;
-	bool		isnull;
-	SeQueryDef *def;
+	SeQueryDef *def = se_find_query(relid);
 
-	se_catalog_begin(&scope);
-	if (se_spi("SELECT id FROM stream_engine.query WHERE result = $1", 1, &type, &key, NULL,
-			   SPI_OK_SELECT) == 1)
-		id = DatumGetInt32(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
-	se_catalog_end(&scope);
-	if (id == 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_OBJECT),
-				 errmsg("\"%s\" is not a query", get_rel_name(relid) ? get_rel_name(relid) : "?"),
-				 errhint("A query is named by its result table.")));
-	def = se_query_load(id);
-	if (def == NULL || def->name == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_OBJECT),
-				 errmsg("the query has been dropped")));
-	se_check_owner(def->batch_view);
 	if (Max(def->allowed_lateness, def->correction_horizon) == 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
