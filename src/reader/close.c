@@ -48,6 +48,10 @@
  */
 #define FOLD_RUNS_CHANGES 256
 
+/* A slice of so many entries keeps out of others' way, up to so many runs. */
+#define FOLD_LARGE_ENTRIES 50000
+#define FOLD_RUNS_LARGE 32
+
 #define MAX_RANGES 4096
 #define PREFETCHED_GROUPS 4
 
@@ -304,6 +308,22 @@ members_entries(OpenSlice **members, int nmembers)
 	return entries;
 }
 
+/* About how many groups a window's slices have: those of the largest run, if it was folded. */
+static int64
+likely_groups(OpenSlice **members, int nmembers)
+{
+	int64		groups = 0;
+
+	for (int i = 0; i < nmembers; i++)
+	{
+		groups = Max(groups, members[i]->largest);
+		if (members[i]->table != NULL)
+			groups = Max(groups, se_memtable_ngroups(members[i]->table));
+		groups = Max(groups, se_slice_entries(members[i]) / FOLD_ENTRIES_PER_GROUP);
+	}
+	return groups;
+}
+
 /* How many groups may be emitted; all that there are if they are few more than are left. */
 static int64
 groups_allowed(const WindowEmission *we)
@@ -386,11 +406,12 @@ emit_window(WindowEmission *we)
 
 /*
  * Emit the windows that have closed, or close with "watermark", in the order of their ends;
- * "budget" is the number of rows for each of some of them.  What is left is noted.
+ * "budget" is the number of rows for each of some of them.  What is left is noted; with
+ * "gives_way" that is all of the first window that is too large for one commit.
  */
 static void
 close_windows(ReaderQuery *query, SeStateLog *log, SeEmission *emission, OpenSlice **slices,
-			  int nslices, TimestampTz watermark, int64 budget)
+			  int nslices, TimestampTz watermark, int64 budget, bool gives_way)
 {
 	SeClosing	before = query->closing;
 	OpenSlice **members = palloc(sizeof(OpenSlice *) * Max(nslices, 1));
@@ -430,6 +451,8 @@ close_windows(ReaderQuery *query, SeStateLog *log, SeEmission *emission, OpenSli
 		we.replaces = changes && (begun ? before.replaces :
 								  se_emission_exists(emission, windows[w].start,
 													 windows[w].end));
+		if (gives_way && likely_groups(members, we.nmembers) > budget)
+			break;
 		/* what has changed since then is known only in the commit that closes it */
 		if (we.replaces && !begun && windows[w].end > query->closed_through &&
 			members_entries(members, we.nmembers) <= we.left)
@@ -445,6 +468,7 @@ close_windows(ReaderQuery *query, SeStateLog *log, SeEmission *emission, OpenSli
 	}
 
 	query->closing.active = w < nwindows;
+	query->closing.gave_way = gives_way && w < nwindows;
 	if (w < nwindows)
 	{
 		query->closing.window = windows[w];
@@ -544,8 +568,13 @@ se_close_windows(Reader *reader, ReaderQuery *query, TimestampTz watermark, Time
 		SE_FAILPOINT("emit.begin");
 		se_correct_windows(query, log, emission, slices, nslices);
 		if (query->closing.active || query->next_close <= watermark)
-			close_windows(query, log, emission, slices, nslices, watermark,
-						  se_closing_budget(reader));
+		{
+			int64		budget = se_closing_budget(reader);
+
+			close_windows(query, log, emission, slices, nslices, watermark, budget,
+						  budget > 0 && !query->closing.gave_way &&
+						  se_closing_disturbs(reader, query, watermark));
+		}
 		if (se_changes_are_due(query, now))
 			se_emit_changes(query, log, emission, slices, nslices, watermark,
 							reader->def->seq + 1, now);
@@ -600,6 +629,16 @@ is_folded_quietly(const Reader *reader, const ReaderQuery *query, const OpenSlic
 		se_slice_is_unfolded(slice->nruns, slice->entries, slice->largest);
 }
 
+/* Whether a large slice is folded by a later commit, since this one closes others' windows. */
+static bool
+fold_gives_way(Reader *reader, const OpenSlice *slice, bool disturbs)
+{
+	if (!disturbs || slice->entries < FOLD_LARGE_ENTRIES || slice->nruns >= FOLD_RUNS_LARGE)
+		return false;
+	reader->fold_waits = true;
+	return true;
+}
+
 /* Replace a slice's runs and its memtable by one run. */
 static void
 fold_slice(ReaderQuery *query, OpenSlice *slice, FlushTarget *target)
@@ -633,9 +672,10 @@ fold_slice(ReaderQuery *query, OpenSlice *slice, FlushTarget *target)
  * their memtables.
  */
 void
-se_flush_slices(Reader *reader, ReaderQuery *query)
+se_flush_slices(Reader *reader, ReaderQuery *query, TimestampTz watermark)
 {
 	MemoryContext old = MemoryContextSwitchTo(reader->cycle);
+	bool		disturbs = se_closing_disturbs(reader, query, watermark);
 	int64		seq = reader->def->seq + 1;
 	SeStateLog *log = NULL;
 	int64		largest = 0;
@@ -660,7 +700,8 @@ se_flush_slices(Reader *reader, ReaderQuery *query)
 			target.query = query->def->id;
 			target.slice = slice;
 			target.seq = seq;
-			if (slice->table == NULL || worth_folding(query, slice, seq))
+			if (slice->table == NULL || (worth_folding(query, slice, seq) &&
+										 !fold_gives_way(reader, slice, disturbs)))
 				fold_slice(query, slice, &target);
 			else
 			{

@@ -29,6 +29,11 @@
  *	  off, or handed over to another reader.  It is dumped, so that a restored database
  *	  knows which window its result table has only some rows of.
  *
+ *	  Other queries of the reader are not to wait for the rows of a large window.  So a
+ *	  commit that closes their windows emits nothing of it, nor is one made for it when
+ *	  theirs are about to close; both only for a while, since they may close all the time.
+ *	  Folding of large slices keeps out of the way in the same manner.
+ *
  *	  A query whose reader feeds no other disturbs nobody, and larger blocks of rows
  *	  in the order of the keys cost the index less: it emits more at a time.
  */
@@ -130,4 +135,60 @@ se_closing_due(const Reader *reader, bool behind)
 			return !behind ? DT_NOBEGIN : reader->last_commit + reader->commit_duration +
 				Min(reader->commit_duration, MAX_READING_MS * 1000);
 	return DT_NOEND;
+}
+
+/* ---- giving way to others ---- */
+
+/* Whether "query" has a window that closes at "watermark" and that somebody may wait for. */
+static bool
+closes_window(const ReaderQuery *query, TimestampTz watermark)
+{
+	return query->plan->window.kind != SE_WINDOW_GLOBAL &&
+		query->plan->window.kind != SE_WINDOW_SESSION &&
+		!query->closing.active && query->next_close <= watermark;
+}
+
+/* At the beginning of a commit that makes W "watermark". */
+void
+se_closing_begin(Reader *reader, TimestampTz watermark)
+{
+	reader->nclosers = 0;
+	reader->fold_waits = false;
+	for (int i = 0; i < reader->nqueries; i++)
+		reader->nclosers += closes_window(&reader->queries[i], watermark);
+}
+
+/* In it: whether other queries' windows close, which much work for "query" would delay. */
+bool
+se_closing_disturbs(const Reader *reader, const ReaderQuery *query, TimestampTz watermark)
+{
+	return reader->nclosers > closes_window(query, watermark);
+}
+
+/* Whether a window of a query that has emitted all others closes until W is "span" later. */
+bool
+se_closing_others_soon(const Reader *reader, TimestampTz watermark, int64 span)
+{
+	if (TIMESTAMP_NOT_FINITE(watermark))
+		return false;
+	for (int i = 0; i < reader->nqueries; i++)
+		if (closes_window(&reader->queries[i], watermark + span))
+			return true;
+	return false;
+}
+
+/* Behind a commit. */
+void
+se_closing_committed(Reader *reader)
+{
+	for (int i = 0; i < reader->nqueries; i++)
+	{
+		const SeClosing *closing = &reader->queries[i].closing;
+
+		if (!closing->active)
+			continue;
+		reader->part_ended = reader->last_commit + reader->commit_duration;
+		if (!closing->gave_way)
+			reader->part_duration = reader->commit_duration;
+	}
 }

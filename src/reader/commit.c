@@ -282,6 +282,7 @@ after_commit(Reader *reader, TimestampTz watermark, const bool *idle, TimestampT
 	reader->verdicts_fresh = false;
 	reader->last_commit = now;
 	reader->commit_duration = GetCurrentTimestamp() - now;
+	se_closing_committed(reader);
 	pg_atomic_write_u64(&se_my_slot->last_commit, (uint64) now);
 	pg_atomic_fetch_add_u64(&se_my_slot->commits, 1);
 	se_progress_broadcast();
@@ -380,6 +381,7 @@ se_reader_commit(Reader *reader)
 	SE_FAILPOINT("commit.after_side");
 	se_catalog_end(&scope);
 
+	se_closing_begin(reader, watermark);
 	for (int q = 0; q < reader->nqueries; q++)
 	{
 		ReaderQuery *query = &reader->queries[q];
@@ -397,7 +399,7 @@ se_reader_commit(Reader *reader)
 		se_close_windows(reader, query, watermark, now);
 		SE_FAILPOINT("commit.before_chunks");
 		se_blame.query = query;
-		se_flush_slices(reader, query);
+		se_flush_slices(reader, query, watermark);
 		se_blame.query = NULL;
 	}
 	SE_FAILPOINT("commit.after_chunks");

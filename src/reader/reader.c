@@ -60,6 +60,12 @@
 #define CHECK_DEFINITION_MS 200
 #define MAX_BACKOFF_MS 30000
 
+/* How long a part of a large window takes to be emitted, at least. */
+#define MIN_PART_MS 50
+
+/* So many times that others are given way to. */
+#define GIVE_WAY_PARTS 3
+
 /* A cycle is committed early when its memtables and rows are this large. */
 #define CYCLE_MEMORY (64 * 1024 * 1024)
 
@@ -482,6 +488,37 @@ interval_due(Reader *reader, TimestampTz now)
 }
 
 /*
+ * Whether a commit that is made for a large window, or slice, waits for others' windows: as
+ * long as records come.
+ */
+static bool
+gives_way(Reader *reader, TimestampTz now)
+{
+	return reader->dirty && !behind(reader) &&
+		se_closing_others_soon(reader, current_watermark(reader, now),
+							   Max(reader->part_duration, MIN_PART_MS * 1000));
+}
+
+/* When the next commit is to be made because windows wait to be emitted; DT_NOEND if none do. */
+static TimestampTz
+closing_due(Reader *reader, TimestampTz now)
+{
+	TimestampTz due = se_closing_due(reader, behind(reader));
+
+	if (due == DT_NOEND || !gives_way(reader, now))
+		return due;
+	return Max(due, reader->part_ended +
+			   GIVE_WAY_PARTS * Max(reader->part_duration, MIN_PART_MS * 1000));
+}
+
+/* Whether to fold what a commit that closed windows has left for later. */
+static bool
+fold_due(Reader *reader, TimestampTz now)
+{
+	return reader->fold_waits && !behind(reader) && !gives_way(reader, now);
+}
+
+/*
  * When the next interval trigger fires, or changes are to be emitted; DT_NOEND if
  * there is nothing to emit.
  */
@@ -529,11 +566,11 @@ static bool
 commit_due(Reader *reader, TimestampTz now)
 {
 	if (reader->commit_wanted || watermark_due(reader, now) || trigger_due(reader) <= now ||
-		se_merge_wants_commit(reader) || se_closing_due(reader, behind(reader)) <= now)
+		se_merge_wants_commit(reader) || closing_due(reader, now) <= now)
 		return true;
 	if (!reader->dirty)
 		return quiet_commit_due(reader, now);
-	if (reader->pause_wanted || interval_due(reader, now) <= now)
+	if (reader->pause_wanted || interval_due(reader, now) <= now || fold_due(reader, now))
 		return true;
 	if (cycle_memory(reader) > CYCLE_MEMORY)
 		return true;
@@ -764,7 +801,7 @@ next_timeout(Reader *reader, TimestampTz now, int poll_ms)
 		deadline = Min(deadline, reader->last_commit + QUIET_MS * 1000);
 	deadline = Min(deadline, se_partitions_next_move(reader));
 	deadline = Min(deadline, trigger_due(reader));
-	deadline = Min(deadline, se_closing_due(reader, behind(reader)));
+	deadline = Min(deadline, closing_due(reader, now));
 	deadline = Min(deadline, se_merge_next_look(reader));
 	if (reader->verifying)
 		deadline = Min(deadline, now + VERIFY_INTERVAL_MS * 1000);

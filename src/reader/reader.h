@@ -122,6 +122,7 @@ typedef struct SeClosing
 	uint32		next_hash;		/* of the first of its groups that is to be emitted */
 	int			nwindows;		/* that wait, with this one */
 	double		density;		/* its groups per hash, 0 unknown */
+	bool		gave_way;		/* the last commit emitted nothing of it, for the sake of others */
 } SeClosing;
 
 typedef struct ReaderQuery
@@ -211,6 +212,10 @@ typedef struct Reader
 	TimestampTz cycle_began;
 	TimestampTz last_commit;
 	int64		commit_duration;	/* of the last commit, microseconds */
+	int			nclosers;		/* queries that have windows closed by the commit */
+	int64		part_duration;	/* of the last commit that emitted a part of a window */
+	TimestampTz part_ended;		/* the last commit after which windows wait to be emitted */
+	bool		fold_waits;		/* a slice was not folded, for the sake of others */
 	bool		quiet;			/* the commit has nothing to write: it may fold */
 	uint64		commit_bytes;	/* appended to the state log by the last commit */
 	TimestampTz minute;			/* for on_error_limit */
@@ -332,7 +337,7 @@ extern TimestampTz se_changes_due(const ReaderQuery *query);
 extern bool se_windows_emit(ReaderQuery *query, TimestampTz watermark, TimestampTz now);
 extern void se_close_windows(Reader *reader, ReaderQuery *query, TimestampTz watermark,
 							 TimestampTz now);
-extern void se_flush_slices(Reader *reader, ReaderQuery *query);
+extern void se_flush_slices(Reader *reader, ReaderQuery *query, TimestampTz watermark);
 
 /* closing.c */
 extern void se_closing_load(ReaderQuery *query);
@@ -340,6 +345,11 @@ extern void se_closing_store(ReaderQuery *query);
 extern int64 se_closing_budget(const Reader *reader);
 extern bool se_closing_presses(const Reader *reader);
 extern TimestampTz se_closing_due(const Reader *reader, bool behind);
+extern void se_closing_begin(Reader *reader, TimestampTz watermark);
+extern bool se_closing_disturbs(const Reader *reader, const ReaderQuery *query,
+								TimestampTz watermark);
+extern bool se_closing_others_soon(const Reader *reader, TimestampTz watermark, int64 span);
+extern void se_closing_committed(Reader *reader);
 
 /* replay.c */
 extern bool se_replay_run(Reader *reader);
