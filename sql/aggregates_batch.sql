@@ -9,7 +9,7 @@ SET client_min_messages = warning;
 CREATE SCHEMA aggregates_batch;
 SET search_path = aggregates_batch, public;
 \getenv src PG_ABS_SRCDIR
-\set until :src '/test/until.sql'
+\set until :src '/sql/until.inc'
 \i :until
 CREATE TYPE mood AS ENUM ('sad', 'ok', 'happy');
 -- Servers without ICU have no collation to which two different texts are equal: there the column has one text.

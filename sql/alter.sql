@@ -104,7 +104,7 @@ SELECT stream_engine.alter_query('totals', trigger_interval => '10 ms');
 SELECT stream_engine.alter_query('changing', emit_interval => '10 ms');
 CALL send('00:32 a 1');
 \getenv src PG_ABS_SRCDIR
-\set until :src '/test/until.sql'
+\set until :src '/sql/until.inc'
 \i :until
 CALL until($$ (SELECT sum(n) = 11 FROM totals) $$);
 SELECT kind, n FROM totals ORDER BY kind;

@@ -6,7 +6,7 @@ SET client_min_messages = warning;
 CREATE SCHEMA first_windows;
 SET search_path = first_windows, public;
 \getenv src PG_ABS_SRCDIR
-\set until :src '/test/until.sql'
+\set until :src '/sql/until.inc'
 \i :until
 CREATE TABLE log (partition int, "offset" bigint, timestamp timestamptz, key bytea, value bytea, PRIMARY KEY (partition, "offset"));
 CREATE SERVER first_server FOREIGN DATA WRAPPER stream_engine_table OPTIONS ("table" 'first_windows.log', partitions '2');

@@ -7,7 +7,7 @@ SET client_min_messages = 'warning';
 CREATE SCHEMA commits;
 SET search_path = commits, public;
 \getenv src PG_ABS_SRCDIR
-\set until :src '/test/until.sql'
+\set until :src '/sql/until.inc'
 \i :until
 CREATE TABLE log (topic text, partition int, "offset" bigint, timestamp timestamptz, key bytea, value bytea,
 	PRIMARY KEY (topic, partition, "offset"));

@@ -117,7 +117,7 @@ SELECT format($$
 FROM engine_case ORDER BY id \gexec
 
 \getenv src PG_ABS_SRCDIR
-\set until :src '/test/until.sql'
+\set until :src '/sql/until.inc'
 \i :until
 -- All cases take a step at a time; a step of records waits until it is committed, one of the
 -- watermark until that stands there.  The last one closes all windows.

@@ -56,7 +56,7 @@ SELECT name, state FROM stream_engine.queries WHERE stream = 'orders'::regclass;
 INSERT INTO log VALUES (0, 0, now(), NULL, '{"kind": "a", "t": "2026-01-01T00:00:01Z"}');
 CALL stream_engine.wait('counts', '1 minute');
 \getenv src PG_ABS_SRCDIR
-\set until :src '/test/until.sql'
+\set until :src '/sql/until.inc'
 \i :until
 CREATE OR REPLACE VIEW counts_batch AS
 	SELECT lower(tumble(t, '10 seconds')) AS window_start, upper(tumble(t, '10 seconds')) AS window_end,

@@ -8,7 +8,7 @@ SET client_min_messages = 'warning';
 CREATE SCHEMA session_partitions;
 SET search_path = session_partitions, public;
 \getenv src PG_ABS_SRCDIR
-\set until :src '/test/until.sql'
+\set until :src '/sql/until.inc'
 \i :until
 
 CREATE TABLE log (partition int, "offset" bigint, timestamp timestamptz, key bytea, value bytea,

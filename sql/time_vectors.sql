@@ -20,7 +20,7 @@ CREATE FUNCTION produce(topic text, partition int, VARIADIC seconds numeric[]) R
 		now(), NULL, convert_to(format('{"ts": %s}', round(s * 1000000)), 'UTF8')
 	FROM unnest(seconds) WITH ORDINALITY AS u (s, i) $$;
 \getenv src PG_ABS_SRCDIR
-\set until :src '/test/until.sql'
+\set until :src '/sql/until.inc'
 \i :until
 
 -- Each vector is read twice: in one piece, and a record at a time.

@@ -45,7 +45,7 @@ INSERT INTO shape VALUES
 DO $$ BEGIN PERFORM stream_engine.create_stream('s' || id, server => 'zones', topic => 't' || id, columns => 'ts timestamptz',
 	event_time => 'ts', watermark_delay => '0', staging_retention => '0') FROM night; END $$;
 \getenv src PG_ABS_SRCDIR
-\set until :src '/test/until.sql'
+\set until :src '/sql/until.inc'
 \i :until
 -- One zone after the other: a query for each shape, and what they wrote.
 CREATE TABLE written (id int, number int, window_start timestamptz, window_end timestamptz, n bigint, seconds numeric);

@@ -6,7 +6,7 @@ SET datestyle = 'ISO';
 SET client_min_messages = warning;
 
 \getenv src PG_ABS_SRCDIR
-\set until :src '/test/until.sql'
+\set until :src '/sql/until.inc'
 \i :until
 
 CREATE TABLE advance_log (partition int, "offset" bigint, timestamp timestamptz, key bytea, value bytea,

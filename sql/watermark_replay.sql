@@ -6,7 +6,7 @@ SET datestyle = 'ISO';
 SET client_min_messages = warning;
 
 \getenv src PG_ABS_SRCDIR
-\set until :src '/test/until.sql'
+\set until :src '/sql/until.inc'
 \i :until
 
 CREATE TABLE replay_log (partition int, "offset" bigint, timestamp timestamptz DEFAULT '2026-01-01', key bytea, value bytea,
