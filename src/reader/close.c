@@ -43,9 +43,8 @@
  */
 #define FOLD_RUNS_CHANGES 256
 
-/* A slice of so many entries keeps out of others' way, up to so many runs. */
+/* Folding a slice of so many entries keeps out of others' way, until it has twice what folds it. */
 #define FOLD_LARGE_ENTRIES 50000
-#define FOLD_RUNS_LARGE 32
 
 #define MAX_RANGES 4096
 #define PREFETCHED_GROUPS 4
@@ -314,7 +313,7 @@ likely_groups(OpenSlice **members, int nmembers)
 		groups = Max(groups, members[i]->largest);
 		if (members[i]->table != NULL)
 			groups = Max(groups, se_memtable_ngroups(members[i]->table));
-		groups = Max(groups, se_slice_entries(members[i]) / FOLD_ENTRIES_PER_GROUP);
+		groups = Max(groups, se_slice_entries(members[i]) / SE_FOLD_ENTRIES_PER_GROUP);
 	}
 	return groups;
 }
@@ -627,7 +626,10 @@ is_folded_quietly(const Reader *reader, const ReaderQuery *query, const OpenSlic
 static bool
 fold_gives_way(Reader *reader, const OpenSlice *slice, bool disturbs)
 {
-	if (!disturbs || slice->entries < FOLD_LARGE_ENTRIES || slice->nruns >= FOLD_RUNS_LARGE)
+	int64		groups = Max(slice->largest, se_memtable_ngroups(slice->table));
+
+	if (!disturbs || slice->entries < FOLD_LARGE_ENTRIES ||
+		slice->entries > groups * SE_FOLD_ENTRIES_PER_GROUP * 2)
 		return false;
 	reader->fold_waits = true;
 	return true;
