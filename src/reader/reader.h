@@ -148,7 +148,7 @@ typedef struct ReaderQuery
 	struct SeRevival *revival;	/* those that the running cycle looks at, or NULL */
 	TimestampTz next_close;		/* earliest end of an open window, or DT_NOEND */
 	TimestampTz closed_through; /* committed */
-	TimestampTz complete_from;
+	int			nemitted_stored;	/* of def->emitted, committed */
 	int64	   *begins;			/* [partition] the query's first offset, if it has
 								 * joined the reader later; else NULL */
 	int			nbegins;
