@@ -456,28 +456,6 @@ forget_empty_slice(ReaderQuery *query, OpenSlice *slice)
 }
 
 /*
- * Whether a record of the slice that is judged with "watermark" lies in a window which takes it
- * and is emitted.
- */
-static bool
-is_complete(const ReaderQuery *query, const OpenSlice *slice, TimestampTz watermark)
-{
-	SeWindowIterator iterator;
-	SeWindowBounds window;
-
-	if (slice->last_start >= query->def->complete_from || query->def->emit_partial)
-		return true;
-	if (query->def->nemitted == 0)
-		return false;
-	se_window_iterate(&iterator, &query->plan->window, slice->start, slice->end, NULL);
-	while (se_window_next(&iterator, &window))
-		if (!se_query_refuses(query, window.end, watermark) &&
-			se_query_completes(query->def, window.start, window.end))
-			return true;
-	return false;
-}
-
-/*
  * Find the slices of rows[0..n-1]; late rows and those before the first
  * complete window drop out.  Fills row_slice by position, and touched; returns
  * how many rows are left.
@@ -522,7 +500,7 @@ assign_slices(Reader *reader, ReaderQuery *query, const SeBatch *batch, const Se
 				slice = NULL;
 			continue;
 		}
-		if (!is_complete(query, slice, row_watermark[row]))
+		if (!se_slice_is_complete(query, slice, row_watermark[row]))
 		{
 			query->counters[records[row].partition].before_start++;
 			continue;
@@ -672,50 +650,6 @@ se_add_rows(Reader *reader, ReaderQuery *query, const SeBatch *batch, const SeRe
 	se_add_to_slices(query, batch, added_rows, row_slice, kept);
 }
 
-/*
- * Windows before "complete_from" are not emitted from here on.  Those that have been stay
- * complete: all that have closed, and start where that was enough until now.
- */
-static void
-raise_complete_from(ReaderQuery *query, TimestampTz complete_from)
-{
-	SeQueryDef *def = query->def;
-	SeEmittedSpan *spans;
-
-	if (def->has_emitted && query->closed_through > def->complete_from &&
-		(def->nemitted == 0 || query->closed_through > def->emitted[def->nemitted - 1].through))
-	{
-		spans = MemoryContextAlloc(query->context, sizeof(SeEmittedSpan) * (def->nemitted + 1));
-		if (def->nemitted > 0)
-			memcpy(spans, def->emitted, sizeof(SeEmittedSpan) * def->nemitted);
-		spans[def->nemitted].from = def->complete_from;
-		spans[def->nemitted].through = query->closed_through;
-		def->emitted = spans;
-		def->nemitted++;
-	}
-	def->complete_from = complete_from;
-}
-
-static void
-set_complete_from(Reader *reader, ReaderQuery *query)
-{
-	TimestampTz complete_from = query->def->complete_from;
-
-	/* the clock leaves nothing out: decided when the query was made, or when it joined */
-	if (reader->stream->options.processing_time || query->begins != NULL)
-		return;
-	for (int i = 0; i < reader->npartitions; i++)
-	{
-		const ReaderPartition *partition = &reader->partitions[i];
-
-		if (!partition->complete && partition->first_event_time != DT_NOEND)
-			complete_from = Max(complete_from, partition->first_event_time +
-								reader->stream->options.watermark_delay);
-	}
-	if (complete_from > query->def->complete_from)
-		raise_complete_from(query, complete_from);
-}
-
 /* Take back rows that were assigned to slices and have such a key. */
 static int
 drop_long_keys(Reader *reader, ReaderQuery *query, const SeRecord *records, int *rows, int n)
@@ -807,7 +741,7 @@ process_query(Reader *reader, ReaderQuery *query, SeBatch *batch, const SeRecord
 	n = se_eval_filter(query->eval, batch, query_rows, ngood);
 	if (query->plan->window.kind != SE_WINDOW_SESSION)
 		count_filtered(query, records, good, ngood, query_rows, n);
-	set_complete_from(reader, query);
+	se_set_complete_from(reader, query);
 	if (query->plan->window.kind == SE_WINDOW_SESSION)
 	{
 		int			taken = se_session_process(reader, query, batch, records, query_rows, n,
@@ -974,7 +908,7 @@ process_sessions(Reader *reader, SeBatch *batch, const SeRecord *records, int nr
 			/* the first record of a partition has no say in a commit before it */
 			query->def->complete_from = complete_from;
 			query->def->nemitted = nemitted;
-			set_complete_from(reader, query);
+			se_set_complete_from(reader, query);
 			/* its partition is not idle: the commit must get as far as the record's watermark */
 			reader->partitions[records[stop].partition].caught_up = false;
 		}

@@ -316,6 +316,11 @@ extern void se_query_next_close(ReaderQuery *query);
 extern void se_process_late(Reader *reader, ReaderQuery *query, const SeRecord *records,
 							int nrecords, TimestampTz *event_time);
 
+/* first_window.c */
+extern bool se_slice_is_complete(const ReaderQuery *query, const OpenSlice *slice,
+								 TimestampTz watermark);
+extern void se_set_complete_from(Reader *reader, ReaderQuery *query);
+
 /* retry.c */
 extern bool se_retry_records(Reader *reader);
 

@@ -13,7 +13,8 @@
  *
  *	  A record that cannot be decoded any more, because the stream's columns have
  *	  changed, stays late.  So does one that came late before the stream was restored from
- *	  a dump: its windows have no state here, and the new position may be before it.
+ *	  a dump: its windows have no state here, and the new position may be before it.  And
+ *	  one whose windows are not emitted, because they began before the query did.
  */
 #include "postgres.h"
 
@@ -126,7 +127,14 @@ se_retry_late(PG_FUNCTION_ARGS)
 					   " AND pg_catalog.upper(l.windows[pg_catalog.cardinality(l.windows)])"
 					   "  + $4 * '1 microsecond'::interval > p.closed_through"
 					   " AND pg_catalog.upper(l.windows[pg_catalog.cardinality(l.windows)])"
-					   "  > (SELECT q.kept_from FROM stream_engine.query q WHERE q.id = $1)",
+					   "  > (SELECT q.kept_from FROM stream_engine.query q WHERE q.id = $1)"
+	/* a session may take in one that is complete; of the others some window must be */
+					   " AND ((SELECT q.session OR q.emit_partial FROM stream_engine.query q WHERE q.id = $1)"
+					   "  OR EXISTS (SELECT FROM pg_catalog.unnest(l.windows) w"
+					   "  WHERE pg_catalog.upper(w) + $4 * '1 microsecond'::interval > p.closed_through"
+					   "  AND (pg_catalog.lower(w) >= p.complete_from OR EXISTS (SELECT FROM ROWS FROM"
+					   "   (pg_catalog.unnest(p.emitted_from), pg_catalog.unnest(p.emitted_through)) c(f, t)"
+					   "   WHERE c.f <= pg_catalog.lower(w) AND pg_catalog.upper(w) <= c.t))))",
 					   4, types, values, NULL, SPI_OK_UPDATE);
 	if (n > 0)
 		se_spi("UPDATE stream_engine.reader r SET generation = r.generation + 1"

@@ -79,7 +79,8 @@ array_value(MemoryContext context, int column)
 {
 	MemoryContext old = MemoryContextSwitchTo(context);
 	bool		isnull;
-	Datum		value = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, column, &isnull);
+	Datum		value = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, column,
+									  &isnull);
 
 	value = PointerGetDatum(DatumGetArrayTypePCopy(value));
 	MemoryContextSwitchTo(old);

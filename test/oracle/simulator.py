@@ -369,7 +369,7 @@ class Simulation:
         query = self.query
         windows = [(record.time, record.time + query.gap)] if query.kind == "session" else self.windows_of(record)
         kept = [w for w in windows if w[1] + max(query.lateness, query.horizon) > self.previous.watermark]
-        if not kept:
+        if not kept or (query.kind != "session" and not any(self.complete(*w) for w in kept)):
             return
         del self.verdict.late[position], self.verdict.late_records[position]
         counters = self.verdict.counters[record.partition]
