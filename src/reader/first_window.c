@@ -11,6 +11,9 @@
  *	  such rise, which windows had been emitted: those between what complete_from was and
  *	  how far windows had closed.
  *
+ *	  A record that such a window has missed, and that lies in no other one that is
+ *	  emitted, is late.
+ *
  *	  Of sessions more than that is known: a session that has taken in an emitted one is
  *	  complete wherever it begins, see session_emit.c.
  */
@@ -23,7 +26,7 @@
 
 /*
  * Whether a record of the slice that is judged with "watermark" lies in a window which takes it
- * and is emitted.
+ * and is emitted; the last one is not by its start.
  */
 bool
 se_slice_is_complete(const ReaderQuery *query, const OpenSlice *slice, TimestampTz watermark)
@@ -31,14 +34,28 @@ se_slice_is_complete(const ReaderQuery *query, const OpenSlice *slice, Timestamp
 	SeWindowIterator iterator;
 	SeWindowBounds window;
 
-	if (slice->last_start >= query->def->complete_from || query->def->emit_partial)
-		return true;
 	if (query->def->nemitted == 0)
 		return false;
 	se_window_iterate(&iterator, &query->plan->window, slice->start, slice->end, NULL);
 	while (se_window_next(&iterator, &window))
 		if (!se_query_refuses(query, window.end, watermark) &&
 			se_query_completes(query->def, window.start, window.end))
+			return true;
+	return false;
+}
+
+/* Whether any window of a slice that lies before the first complete window has been emitted. */
+bool
+se_slice_has_emitted(const ReaderQuery *query, const OpenSlice *slice)
+{
+	SeWindowIterator iterator;
+	SeWindowBounds window;
+
+	if (query->def->nemitted == 0)
+		return false;
+	se_window_iterate(&iterator, &query->plan->window, slice->start, slice->end, NULL);
+	while (se_window_next(&iterator, &window))
+		if (se_query_completes(query->def, window.start, window.end))
 			return true;
 	return false;
 }

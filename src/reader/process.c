@@ -474,6 +474,7 @@ assign_slices(Reader *reader, ReaderQuery *query, const SeBatch *batch, const Se
 		int			row = rows[i];
 		TimestampTz t = event_time[row];
 		OpenSlice  *target;
+		bool		complete;
 
 		if (slice == NULL || t < slice->start || t >= slice->end || query->plan->zone_column != 0)
 		{
@@ -493,14 +494,17 @@ assign_slices(Reader *reader, ReaderQuery *query, const SeBatch *batch, const Se
 			slice = se_slice_get(query, start, end);
 		}
 		query->counters[records[row].partition].dirty = true;
-		if (se_query_refuses(query, slice->last_end, row_watermark[row]))
+		complete = slice->last_start >= query->def->complete_from || query->def->emit_partial ||
+			se_slice_is_complete(query, slice, row_watermark[row]);
+		if (se_query_refuses(query, slice->last_end, row_watermark[row]) ||
+			(!complete && se_slice_has_emitted(query, slice)))
 		{
 			late_record(reader, query, slice, &records[row], t, row_watermark[row]);
 			if (forget_empty_slice(query, slice))
 				slice = NULL;
 			continue;
 		}
-		if (!se_slice_is_complete(query, slice, row_watermark[row]))
+		if (!complete)
 		{
 			query->counters[records[row].partition].before_start++;
 			continue;

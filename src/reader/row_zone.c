@@ -148,19 +148,21 @@ is_taken(Reader *reader, ReaderQuery *query, const ZonedSlice *zoned, const SeRe
 {
 	QueryCounters *counters = &query->counters[record->partition];
 	int			missed = count_missed(query, zoned, watermark);
+	bool		complete;
 	bool		store = strcmp(query->def->late, "store") == 0;
 
 	counters->dirty = true;
-	if (missed == zoned->nwindows)
+	complete = is_complete(query, zoned, missed);
+	if (missed == zoned->nwindows || (!complete && is_complete(query, zoned, 0)))
 	{
 		counters->late++;
-		counters->late_assignments += missed;
+		counters->late_assignments += zoned->nwindows;
 		if (store)
 			se_pending_late(reader->pending, query->def->id, record, t, watermark,
-							zoned->windows, missed);
+							zoned->windows, zoned->nwindows);
 		return false;
 	}
-	if (!is_complete(query, zoned, missed))
+	if (!complete)
 	{
 		counters->before_start++;
 		return false;
