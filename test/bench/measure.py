@@ -7,6 +7,7 @@ import re
 import signal
 import statistics
 import subprocess
+import threading
 import time
 
 from machine import Failure, Noise, memory, percentile, process_ticks, run, say, summary, TICK
@@ -14,6 +15,10 @@ from server import literal
 from variants import AGGREGATES, JOBS, VARIANTS, topic_shape
 
 RECORD_WAIT_S = 60
+
+# The maximal rate is that over so many seconds, after as many others.
+MAXIMUM_WARM_UP_S = 5
+MAXIMUM_S = 15
 
 
 # ---- one job ----
@@ -34,6 +39,44 @@ def start_perf(server, path):
                             stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
+class StateSampler:
+    """
+    Bytes of shared memory that hold state, every few milliseconds until it is
+    stopped: pages of runs, those that a commit has taken and not linked yet, and
+    their share of the directory.
+    """
+    INTERVAL_S = 0.005
+    TEXT = (b"SELECT (total - free) / total::float8 * pg_size_bytes(current_setting('stream_engine.state_memory'))"
+            b" FROM stream_engine.state_memory();\n")
+
+    def __init__(self, server):
+        self.samples = []
+        self.stopped = threading.Event()
+        self.psql = server.session()
+        self.thread = threading.Thread(target=self.sample)
+        self.thread.start()
+
+    def sample(self):
+        while not self.stopped.wait(self.INTERVAL_S):
+            self.psql.stdin.write(self.TEXT)
+            self.psql.stdin.flush()
+            line = self.psql.stdout.readline()
+            if not line:
+                break
+            self.samples.append(float(line))
+
+    def stop(self):
+        self.stopped.set()
+        self.thread.join()
+        self.psql.stdin.close()
+        self.psql.wait()
+        if not self.samples:
+            raise Failure("the state's memory could not be read")
+        # The first half is left out of the median: groups are still coming.
+        usual = statistics.median(self.samples[len(self.samples) // 2:])
+        return dict(state_peak_mb=max(self.samples) / 1048576, state_median_mb=usual / 1048576)
+
+
 def run_job(server, kafka, name, number, options, profile=None):
     """Run a job once over its whole topic; what it cost, as a dictionary."""
     job = JOBS[name]
@@ -43,9 +86,13 @@ def run_job(server, kafka, name, number, options, profile=None):
     server.create_stream(stream, job["topic"], "5 seconds", job.get("staging", "0"))
     server.sql("CHECKPOINT")
     cpu, wal, wall = server.cpu(), server.wal(), time.monotonic()
-    server.create_queries(stream, {query: job["query"] for query in queries})
-    recorder = start_perf(server, profile) if profile else None
-    server.wait(queries)
+    sampler = StateSampler(server) if job.get("samples_state") else None
+    try:
+        server.create_queries(stream, {query: job["query"] for query in queries})
+        recorder = start_perf(server, profile) if profile else None
+        server.wait(queries)
+    finally:
+        sampled = sampler.stop() if sampler else {}
     wall = time.monotonic() - wall
     cpu = server.cpu() - cpu
     if recorder:
@@ -60,7 +107,7 @@ def run_job(server, kafka, name, number, options, profile=None):
     rows = sum(int(server.sql(f"SELECT count(*) FROM {query}")) for query in queries)
     result = dict(cpu_ns_per_event=cpu * 1e9 / shape["events"], wall_s=wall, events=shape["events"], rows=rows,
                   wal_bytes=wal, wal_bytes_per_event=wal / shape["events"], rss_mb=peak / 1024,
-                  private_mb=private / 1024, shared_mb=shared / 1024)
+                  private_mb=private / 1024, shared_mb=shared / 1024, **sampled)
 
     # Not a part of the cost, but a wrong answer is no measurement.
     factor = job.get("factor", 1)
@@ -127,14 +174,7 @@ def after_restart(server, kafka, job, shape, stream, query):
     return result
 
 
-def after_state(server, kafka, job, shape, stream, query):
-    """Megabytes that the query's open groups take in the run cache in shared memory."""
-    found = server.sql("SELECT to_regclass('stream_engine.stat_state') IS NOT NULL")
-    used = server.sql("SELECT coalesce(sum(memory), 0) / 1048576.0 FROM stream_engine.stat_state") if found == "t" else 0
-    return dict(state_mb=float(used))
-
-
-AFTER = dict(copy=after_copy, live=after_live, restart=after_restart, state=after_state)
+AFTER = dict(copy=after_copy, live=after_live, restart=after_restart)
 
 
 # ---- rounds ----
@@ -198,7 +238,7 @@ def kind_field(variant, job):
 
 
 def kind_group_memory(variant, job):
-    return [result["state_mb"] * 1048576 / result["open_groups"] for result in job]
+    return [result[variant["field"]] * 1048576 / result["open_groups"] for result in job]
 
 
 KINDS = dict(ratio=kind_ratio, twin=kind_twin, further=kind_further, rows=kind_rows, field=kind_field,
@@ -253,7 +293,7 @@ def profile_job(name, server, kafka, options, path):
 class LatencyStream:
     """A stream and a query over a topic of its own that is being written."""
 
-    def __init__(self, name, server, kafka):
+    def __init__(self, name, server, kafka, beside=None):
         self.server, self.kafka = server, kafka
         self.topic = f"bench_{name}"
         self.stream, self.query = f"{self.topic}_stream", f"{self.topic}_query"
@@ -261,22 +301,27 @@ class LatencyStream:
             kafka.delete(self.topic)
         kafka.create(self.topic)
         server.create_stream(self.stream, self.topic, "0 seconds", "0")
-        server.create_queries(self.stream, {self.query: f"SELECT category, {AGGREGATES} FROM %s"
-                                            " GROUP BY tumble(event_time, '1 second'), category"})
+        queries = {self.query: f"SELECT category, {AGGREGATES} FROM %s GROUP BY tumble(event_time, '1 second'), category"}
+        if beside:
+            queries[f"{self.topic}_beside"] = beside
+        server.create_queries(self.stream, queries)
+        self.queries = list(queries)
 
     def produce(self, *options):
         return subprocess.Popen(self.kafka.orders(self.topic, "--partition-by", "round", *options),
                                 stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
     def drop(self):
-        self.server.drop(self.stream, [self.query])
+        self.server.drop(self.stream, self.queries)
         self.kafka.delete(self.topic)
 
 
 def maximal_rate(server, kafka, seconds):
     """
-    Records a second that the job takes, with the producer as fast as it can be on
-    the same machine: the records of the middle of the run.
+    Records a second that producer, broker and job sustain together on the same
+    machine, the producer as fast as it can be: the lesser of what is produced and
+    what is read over some seconds in the middle.  So neither a backlog that is read
+    off nor one that grows counts.
     """
     stream = LatencyStream("maximum", server, kafka)
     producer = stream.produce("--pace", "10000000", "--count", str(100_000_000))
@@ -286,10 +331,11 @@ def maximal_rate(server, kafka, seconds):
         while int(server.sql(consumed)) == 0:
             if time.monotonic() > until:
                 raise Failure("no record was consumed")
-        time.sleep(1)
-        start, first = time.monotonic(), int(server.sql(consumed))
+        time.sleep(MAXIMUM_WARM_UP_S)
+        start, produced, read = time.monotonic(), kafka.records(stream.topic), int(server.sql(consumed))
         time.sleep(seconds)
-        rate = (int(server.sql(consumed)) - first) / (time.monotonic() - start)
+        produced, read = kafka.records(stream.topic) - produced, int(server.sql(consumed)) - read
+        rate = min(produced, read) / (time.monotonic() - start)
     finally:
         producer.kill()
         producer.wait()
@@ -304,10 +350,11 @@ def middle_and_tail(values):
 def measure_latency(name, server, kafka, options):
     variant = VARIANTS[name]
     windows = options.windows
-    rate = variant["rate"] or int(maximal_rate(server, kafka, 5) / 2)
-    stream = LatencyStream(name, server, kafka)
+    rate = variant["rate"] or int(maximal_rate(server, kafka, MAXIMUM_S) / 2)
+    stream = LatencyStream(name, server, kafka, variant.get("beside"))
     noise = Noise()
-    producer = stream.produce("--pace", str(rate), "--count", str(rate * (windows + 120)))
+    producer = stream.produce("--pace", str(rate), "--count", str(rate * (windows + 120)),
+                              "--users", str(variant.get("users", 100_000)))
     try:
         cpu, wall = server.cpu(), time.monotonic()
         out = run(options.latency, server.conninfo(), stream.query, str(windows), "1000", kafka.bootstrap,

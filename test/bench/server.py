@@ -29,8 +29,16 @@ class Server:
 
     def sql(self, text, timeout=900):
         """One call is one transaction, whatever number of statements it has."""
-        return run(f"{self.bindir}/psql", "-XAtq", "-v", "ON_ERROR_STOP=1", "-h", self.socket, "-p", "5432",
-                   "-U", "postgres", "-d", "postgres", "-c", text, timeout=timeout).strip()
+        return run(f"{self.bindir}/psql", "-XAtq", "-v", "ON_ERROR_STOP=1", *self.address(), "-c", text,
+                   timeout=timeout).strip()
+
+    def session(self):
+        """A session that reads statements from its standard input."""
+        return subprocess.Popen([f"{self.bindir}/psql", "-XAtq", "-v", "ON_ERROR_STOP=1", *self.address()],
+                                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+
+    def address(self):
+        return ["-h", self.socket, "-p", "5432", "-U", "postgres", "-d", "postgres"]
 
     def conninfo(self):
         return f"host={self.socket} port=5432 user=postgres dbname=postgres"
@@ -106,6 +114,11 @@ class Kafka:
 
     def delete(self, name):
         run(f"{self.tools}/kadmin", "delete", self.bootstrap, name)
+
+    def records(self, name):
+        """How many a topic holds that has never lost one."""
+        return sum(int(line.split()[2]) for line in
+                   run(f"{self.tools}/kadmin", "offsets", self.bootstrap, name).splitlines())
 
     def orders(self, name, *options):
         """The command that produces orders into a topic."""
