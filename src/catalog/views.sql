@@ -58,7 +58,8 @@ CREATE VIEW stream_engine.stat_partitions WITH (security_barrier) AS
 		p.partition, COALESCE(o.start_offset, p.start_offset) AS start_offset, p.next_offset, p.high_offset,
 		GREATEST(p.high_offset - p.next_offset, 0) AS lag,
 		p.max_event_time,
-		p.max_event_time - d.delay AS watermark,
+		CASE WHEN p.max_event_time < '4714-11-24 00:00:00+00 BC'::timestamptz + d.delay THEN '-infinity'
+			ELSE p.max_event_time - d.delay END AS watermark,
 		p.idle,
 		NOT p.idle AND p.max_event_time =
 			min(p.max_event_time) FILTER (WHERE NOT p.idle) OVER (PARTITION BY p.reader) AS holds_watermark,

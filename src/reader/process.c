@@ -43,6 +43,7 @@ static OpenSlice *row_slice[SE_BATCH_MAX];
 static OpenSlice *touched[SE_BATCH_MAX];
 static SeGroup *groups[SE_BATCH_MAX];
 static bool replaying;			/* the records have been read before */
+static TimestampTz judged_at;	/* by one clock, though some may be judged twice */
 
 /* ---- slices ---- */
 
@@ -260,7 +261,7 @@ static int
 judge_batch(Reader *reader, SeBatch *batch, const SeRecord *records, int nrecords)
 {
 	int64	   *event_time = batch->columns[reader->stream->event_time - 1].v.i64;
-	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz now = judged_at;
 	bool		processing_time = reader->stream->options.processing_time;
 	TimestampTz latest = processing_time ? DT_NOEND : now + reader->stream->options.max_future;
 	int			ngood = 0;
@@ -345,7 +346,7 @@ judge_replayed(Reader *reader, SeBatch *batch, const SeRecord *records, int nrec
 	int64	   *event_time = batch->columns[reader->stream->event_time - 1].v.i64;
 	bool		processing_time = reader->stream->options.processing_time;
 	TimestampTz latest = processing_time ? DT_NOEND :
-		GetCurrentTimestamp() + reader->stream->options.max_future;
+		judged_at + reader->stream->options.max_future;
 	int			ngood = 0;
 	int			error = 0;
 
@@ -940,6 +941,7 @@ process_records(Reader *reader, const SeRecord *records, int nrecords, Judge jud
 	batch = se_source()->decoder_batch(reader->decoder);
 
 	replaying = judge == judge_replayed;
+	judged_at = GetCurrentTimestamp();
 	mark_judging(reader, &mark);
 	ngood = judge(reader, batch, records, nrecords);
 	nrecords = process_sessions(reader, batch, records, nrecords, judge, &mark, &ngood);
