@@ -511,13 +511,6 @@ closing_due(Reader *reader, TimestampTz now)
 			   GIVE_WAY_PARTS * Max(reader->part_duration, MIN_PART_MS * 1000));
 }
 
-/* Whether to fold what a commit that closed windows has left for later. */
-static bool
-fold_due(Reader *reader, TimestampTz now)
-{
-	return reader->fold_waits && !behind(reader) && !gives_way(reader, now);
-}
-
 /*
  * When the next interval trigger fires, or changes are to be emitted; DT_NOEND if
  * there is nothing to emit.
@@ -570,7 +563,8 @@ commit_due(Reader *reader, TimestampTz now)
 		return true;
 	if (!reader->dirty)
 		return quiet_commit_due(reader, now);
-	if (reader->pause_wanted || interval_due(reader, now) <= now || fold_due(reader, now))
+	if (reader->pause_wanted || interval_due(reader, now) <= now ||
+		(reader->fold_waits && !behind(reader) && !gives_way(reader, now)))
 		return true;
 	if (cycle_memory(reader) > CYCLE_MEMORY)
 		return true;
