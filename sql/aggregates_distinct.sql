@@ -4,6 +4,9 @@ SET timezone = 'UTC';
 SET client_min_messages = warning;
 CREATE SCHEMA aggregates_distinct;
 SET search_path = aggregates_distinct, public;
+\getenv src PG_ABS_SRCDIR
+\set until :src '/sql/until.inc'
+\i :until
 CREATE TABLE log (topic text, partition int, "offset" bigint, timestamp timestamptz, key bytea, value bytea, PRIMARY KEY (topic, partition, "offset"));
 CREATE SERVER distincts FOREIGN DATA WRAPPER stream_engine_table OPTIONS ("table" 'aggregates_distinct.log', partitions '1');
 SELECT stream_engine.create_stream('s', server => 'distincts', topic => 's', event_time => 'at', watermark_delay => '2 minutes', staging_retention => '0',
@@ -53,15 +56,7 @@ FROM unnest('{a new one,word 1}'::text[]) WITH ORDINALITY AS u (w, i);
 CALL stream_engine.wait('s', '1 minute');
 SELECT words, list, revision FROM kept WHERE window_start = '2026-01-05 07:00+00' AND k = 'a';
 SELECT stream_engine.advance_watermark('s', '2026-01-06');
-CREATE PROCEDURE close_all() LANGUAGE plpgsql AS $$
-BEGIN
-	FOR i IN 1 .. 6000 LOOP
-		EXIT WHEN (SELECT min(watermark) FROM stream_engine.stat_queries WHERE stream = 's'::regclass) >= '2026-01-06';
-		COMMIT;
-		PERFORM pg_sleep(0.01);
-	END LOOP;
-END $$;
-CALL close_all();
+CALL until($$ min(watermark) >= '2026-01-06' FROM stream_engine.stat_queries WHERE stream = 's'::regclass $$);
 CALL stream_engine.wait('s', '1 minute');
 
 -- the server computes the same, apart from the late records
@@ -100,15 +95,7 @@ SELECT stream_engine.pause('large_q');
 SELECT stream_engine.resume('large_q');
 SELECT l, n, rows, l.all = b.all AS same FROM large_q_live l JOIN large_q_batch b USING (l, n, rows) ORDER BY l;
 SELECT stream_engine.advance_watermark('large', '2026-01-05 01:00+00');
-CREATE PROCEDURE close_large() LANGUAGE plpgsql AS $$
-BEGIN
-	FOR i IN 1 .. 6000 LOOP
-		EXIT WHEN EXISTS (SELECT FROM large_q);
-		COMMIT;
-		PERFORM pg_sleep(0.01);
-	END LOOP;
-END $$;
-CALL close_large();
+CALL until('EXISTS (SELECT FROM large_q)');
 SELECT l, n, rows, is_final FROM large_q ORDER BY l;
 SELECT count(*) FROM stream_engine.verify('large_q');
 
