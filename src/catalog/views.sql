@@ -170,7 +170,7 @@ COMMENT ON FUNCTION stream_engine.readable(bytea) IS 'bytes as text, NULL if the
 
 CREATE VIEW stream_engine.late_events WITH (security_barrier) AS
 	SELECT q.result AS query, l.partition, l."offset", l.event_time, l.watermark, l.windows,
-		l.kafka_timestamp, l.key, stream_engine.readable(l.payload) AS record, l.payload, l.seen_at
+		l.kafka_timestamp, l.key, stream_engine.readable(l.payload) AS record, l.payload, l.headers, l.seen_at
 	FROM stream_engine.late_event l
 	JOIN stream_engine.query q ON q.id = l.query
 	JOIN pg_catalog.pg_class c ON c.oid = q.batch_view
@@ -180,7 +180,7 @@ GRANT SELECT ON stream_engine.late_events TO PUBLIC;
 
 CREATE VIEW stream_engine.late_assignments WITH (security_barrier) AS
 	SELECT q.result AS query, l.partition, l."offset", l.event_time, l.watermark, l.windows,
-		l.kafka_timestamp, l.key, stream_engine.readable(l.payload) AS record, l.payload, l.seen_at
+		l.kafka_timestamp, l.key, stream_engine.readable(l.payload) AS record, l.payload, l.headers, l.seen_at
 	FROM stream_engine.late_event l
 	JOIN stream_engine.query q ON q.id = l.query
 	JOIN pg_catalog.pg_class c ON c.oid = q.batch_view
@@ -200,7 +200,7 @@ GRANT SELECT ON stream_engine.failed_records TO PUBLIC;
 
 CREATE VIEW stream_engine.dead_letters WITH (security_barrier) AS
 	SELECT s.relation AS stream, d.partition, d."offset", d.reason, d.sqlstate, d.message, d.column_name,
-		d.kafka_timestamp, d.key, stream_engine.readable(d.payload) AS record, d.payload, d.seen_at
+		d.kafka_timestamp, d.key, stream_engine.readable(d.payload) AS record, d.payload, d.headers, d.seen_at
 	FROM stream_engine.dead_letter d
 	JOIN stream_engine.stream s ON s.id = d.stream
 	JOIN pg_catalog.pg_class c ON c.oid = s.relation

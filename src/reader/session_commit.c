@@ -8,6 +8,7 @@
  */
 #include "postgres.h"
 
+#include "miscadmin.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
@@ -18,7 +19,7 @@
 #define REST_FACTOR 4
 
 /* Runs at which a bucket is folded by a commit that emits no changes: see close.c. */
-#define FOLD_RUNS_CHANGES 256
+#define FOLD_RUNS_CHANGES 64
 
 static void
 append_run(void *arg, const char *bytes, Size size, uint32 hash_low, uint32 hash_high, int ngroups)
@@ -106,7 +107,7 @@ emit_ended(SessionCommit *commit, SeMemtable *base, EndedList *ended)
 	{
 		const Ended *session = &ended->sessions[i];
 
-		if (session->first < query->complete_from && !query->def->emit_partial)
+		if (!se_query_completes(query->def, session->first, session->last + commit->gap))
 			query->windows_incomplete++;
 		else
 		{
@@ -158,6 +159,7 @@ expire_bucket(SessionCommit *commit, OpenSlice *slice)
 		TimestampTz first;
 		TimestampTz last;
 
+		CHECK_FOR_INTERRUPTS();
 		se_session_bounds(base, group, commit->naggs, &first, &last);
 		/* most have not ended, and whether they go on does not matter yet */
 		if (!ripe && last + commit->gap > commit->expiry)
