@@ -154,7 +154,12 @@ SELECT sqlstate_of((SELECT format('SELECT %s FROM orders GROUP BY tumble(event_t
 SELECT validate_query('SELECT count(DISTINCT category) FROM orders GROUP BY tumble(event_time, ''1 hour'')');
 SELECT validate_query('SELECT array_agg(category ORDER BY category) FROM orders GROUP BY tumble(event_time, ''1 hour'')');
 SELECT validate_query('SELECT percentile_cont(0.5) WITHIN GROUP (ORDER BY quantity) FROM orders GROUP BY tumble(event_time, ''1 hour'')');
+SELECT validate_query('SELECT array_agg(category) FROM orders GROUP BY tumble(event_time, ''1 hour'')');
+SELECT validate_query('SELECT string_agg(category, code) FROM orders GROUP BY tumble(event_time, ''1 hour'')');
 SELECT validate_query('SELECT jsonb_agg(category) FROM orders GROUP BY tumble(event_time, ''1 hour'')');
+-- some versions do not have these
+SELECT call FROM unnest('{any_value(category),array_agg(ARRAY[category]),xmlagg(document::text::xml),json_objectagg(code: category)}'::text[]) AS call
+	WHERE sqlstate_of(format('SELECT %s FROM orders GROUP BY tumble(event_time, ''1 hour'')', call)) = 'accepted';
 CREATE AGGREGATE query_own.last_of(integer) (sfunc = int4larger, stype = integer);
 SELECT validate_query('SELECT query_own.last_of(quantity) FROM orders GROUP BY tumble(event_time, ''1 hour'')');
 SELECT validate_query('SELECT quantity FROM orders GROUP BY tumble(event_time, ''1 hour'')');
@@ -169,6 +174,9 @@ SELECT validate_query('SELECT current_date AS d FROM orders GROUP BY tumble(even
 SELECT validate_query('SELECT max(age(event_time)) FROM orders GROUP BY tumble(event_time, ''1 hour'')');
 SELECT validate_query('SELECT max(statement_timestamp() - event_time) FROM orders GROUP BY tumble(event_time, ''1 hour'')');
 SELECT validate_query('SELECT current_user AS u FROM orders GROUP BY tumble(event_time, ''1 hour'')');
+SELECT validate_query('SELECT count(*) FROM orders WHERE quantity = pg_backend_pid() GROUP BY tumble(event_time, ''1 hour'')');
+SELECT sqlstate_of('SELECT system_user AS u FROM orders GROUP BY tumble(event_time, ''1 hour'')') = 'accepted' AS accepted;
+SELECT validate_query('SELECT count(*) FROM orders GROUP BY tumble(event_time, ''1 hour''), (SELECT 1)');
 SELECT validate_query('SELECT count(nextval(''s'')) FROM orders GROUP BY tumble(event_time, ''1 hour'')');
 -- what inlining shows has no position in the text
 CREATE FUNCTION query_own.recently(timestamptz) RETURNS boolean LANGUAGE sql STABLE AS 'SELECT $1 > now() - interval ''1 hour''';

@@ -212,6 +212,9 @@
 #define se_check_valid_result_rel(relation, operation) CheckValidResultRel(relation, operation)
 #endif
 
+/* 17: JSON_TABLE is an item of FROM by itself */
+#define SE_HAVE_JSON_TABLE (PG_VERSION_NUM >= 170000)
+
 /*
  * Servers of one generation read each other's stored states after pg_upgrade: keys
  * hash alike, and what core's aggregates write by their serialization functions has

@@ -29,6 +29,7 @@
 #include "utils/lsyscache.h"
 #include "utils/timestamp.h"
 
+#include "compat/compat.h"
 #include "query.h"
 #include "query_private.h"
 
@@ -79,11 +80,17 @@ static int
 find_location(Query *query, NodeTag tag)
 {
 	FindContext context = {tag, NULL};
+	ListCell   *cell;
 
 	if (find_walker((Node *) query->targetList, &context) ||
 		find_walker(query->jointree->quals, &context) ||
 		find_walker(query->havingQual, &context))
 		return exprLocation(context.found);
+	foreach(cell, query->rtable)
+	{
+		if (find_walker((Node *) se_rte_group_exprs(lfirst_node(RangeTblEntry, cell)), &context))
+			return exprLocation(context.found);
+	}
 	return -1;
 }
 
@@ -184,6 +191,32 @@ is_clock(Oid function, void *context)
 	}
 }
 
+/* Functions that tell of the session, as the keywords of check_session_value() do. */
+static bool
+is_session(Oid function, void *context)
+{
+	switch (function)
+	{
+		case F_CURRENT_USER:
+		case F_SESSION_USER:
+		case F_GETPGUSERNAME:
+		case F_CURRENT_SCHEMA:
+		case F_CURRENT_SCHEMAS:
+		case F_INET_CLIENT_ADDR:
+		case F_INET_CLIENT_PORT:
+		case F_INET_SERVER_ADDR:
+		case F_INET_SERVER_PORT:
+		case F_PG_BACKEND_PID:
+		case F_PG_MY_TEMP_SCHEMA:
+#ifdef F_SYSTEM_USER
+		case F_SYSTEM_USER:
+#endif
+			return true;
+		default:
+			return false;
+	}
+}
+
 static void
 report_clock(int location, ParseState *pstate)
 {
@@ -192,6 +225,16 @@ report_clock(int location, ParseState *pstate)
 			 errmsg("functions of the current time are not supported in a continuous query"),
 			 errdetail("The result would differ when the same records are read again."),
 			 errhint("Use the event time column of the stream."),
+			 parser_errposition(pstate, location)));
+}
+
+static void
+report_session(int location, ParseState *pstate)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+			 errmsg("functions of the current session are not supported in a continuous query"),
+			 errdetail("The query runs in a background worker."),
 			 parser_errposition(pstate, location)));
 }
 
@@ -206,11 +249,7 @@ check_session_value(SQLValueFunction *value, ParseState *pstate)
 		case SVFOP_SESSION_USER:
 		case SVFOP_CURRENT_CATALOG:
 		case SVFOP_CURRENT_SCHEMA:
-			ereport(ERROR,
-					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-					 errmsg("functions of the current session are not supported in a continuous query"),
-					 errdetail("The query runs in a background worker."),
-					 parser_errposition(pstate, value->location)));
+			report_session(value->location, pstate);
 			break;
 		default:
 			report_clock(value->location, pstate);
@@ -227,6 +266,8 @@ check_node_functions(Node *node, ParseState *pstate)
 		check_session_value((SQLValueFunction *) node, pstate);
 	if (check_functions_in_node(node, is_clock, NULL))
 		report_clock(exprLocation(node), pstate);
+	if (check_functions_in_node(node, is_session, NULL))
+		report_session(exprLocation(node), pstate);
 	if (IsA(node, NextValueExpr) || check_functions_in_node(node, is_volatile, NULL))
 		ereport(ERROR,
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),

@@ -212,6 +212,10 @@ raw_location(Node *item)
 			return raw_location(((RangeTableSample *) item)->relation);
 		case T_RangeTableFunc:
 			return ((RangeTableFunc *) item)->location;
+#if SE_HAVE_JSON_TABLE
+		case T_JsonTable:
+			return ((JsonTable *) item)->location;
+#endif
 		case T_JoinExpr:
 			return raw_location(((JoinExpr *) item)->rarg);
 		case T_RangeSubselect:

@@ -150,13 +150,7 @@ is_plain(const SeResultSink *sink)
 static void
 open_fast(SeResultSink *sink)
 {
-	RangeTblEntry *rte = makeNode(RangeTblEntry);
-
 	sink->estate = CreateExecutorState();
-	rte->rtekind = RTE_RELATION;
-	rte->relid = RelationGetRelid(sink->relation);
-	rte->relkind = sink->relation->rd_rel->relkind;
-	rte->rellockmode = RowExclusiveLock;
 	sink->target = makeNode(ResultRelInfo);
 	InitResultRelInfo(sink->target, sink->relation, 0, NULL, 0);
 	se_check_valid_result_rel(sink->target, CMD_INSERT);

@@ -96,6 +96,28 @@ find_kernel(Oid function)
 	return NULL;
 }
 
+/*
+ * Records of several partitions have no order, and from version 16 on the server can
+ * combine the states of these.
+ */
+static bool
+depends_on_order(Oid function)
+{
+	switch (function)
+	{
+		case F_ARRAY_AGG_ANYARRAY:
+		case F_ARRAY_AGG_ANYNONARRAY:
+		case F_STRING_AGG_TEXT_TEXT:
+		case F_STRING_AGG_BYTEA_BYTEA:
+#ifdef F_ANY_VALUE
+		case F_ANY_VALUE:
+#endif
+			return true;
+		default:
+			return false;
+	}
+}
+
 SeAggregateMethod
 se_aggregate_method(const Aggref *aggref, const char **reason)
 {
@@ -108,6 +130,8 @@ se_aggregate_method(const Aggref *aggref, const char **reason)
 		*reason = "It has an ORDER BY clause.";
 	else if (get_func_namespace(aggref->aggfnoid) != PG_CATALOG_NAMESPACE)
 		*reason = "It is not one of the server's own aggregates.";
+	else if (depends_on_order(aggref->aggfnoid))
+		*reason = "Its result depends on the order of the records.";
 	if (*reason != NULL)
 		return SE_AGG_UNSUPPORTED;
 

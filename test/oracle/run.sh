@@ -7,7 +7,7 @@
 #	[--kills N] [--with EXTRA] [--side-by-side N] [--keep]
 #
 #	--kinds K1,K2     kinds of workloads; see enabled_kinds below
-#	--seeds N         workloads of each kind (40; with --long 300)
+#	--seeds N         workloads of each kind (SE_ORACLE_SEEDS, or 40; with --long 300)
 #	--first-seed S    the first seed (1)
 #	--kills N         workloads of each kind that run while processes are killed,
 #	                  on a server of their own (a tenth of the seeds)
@@ -62,7 +62,7 @@ while [ $# -gt 0 ]; do
 	esac
 	shift
 done
-seeds=${seeds:-$([ "$long" = 1 ] && echo 300 || echo 40)}
+seeds=${seeds:-${SE_ORACLE_SEEDS:-$([ "$long" = 1 ] && echo 300 || echo 40)}}
 kills=${kills:-$(((seeds + 9) / 10))}
 
 if [ -n "$server_bin" ]; then
