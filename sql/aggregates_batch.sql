@@ -8,6 +8,9 @@ SET intervalstyle = 'postgres';
 SET client_min_messages = warning;
 CREATE SCHEMA aggregates_batch;
 SET search_path = aggregates_batch, public;
+\getenv src PG_ABS_SRCDIR
+\set until :src '/sql/until.inc'
+\i :until
 CREATE TYPE mood AS ENUM ('sad', 'ok', 'happy');
 -- Servers without ICU have no collation to which two different texts are equal: there the column has one text.
 SELECT EXISTS (SELECT FROM pg_collation WHERE collname = 'und-x-icu') AS has_icu \gset
@@ -135,21 +138,7 @@ SELECT send(500, 1000);
 CALL stream_engine.wait('s', '1 minute');
 SELECT sum(dead) AS dead FROM stream_engine.stat_partitions WHERE stream = 's'::regclass;
 SELECT stream_engine.advance_watermark('s', '2026-01-06+00');
-DO $$
-DECLARE
-	give_up timestamptz := clock_timestamp() + interval '1 minute';
-	w timestamptz;
-BEGIN
-	LOOP
-		SELECT min(watermark) INTO w FROM stream_engine.stat_queries WHERE stream = 's'::regclass;
-		EXIT WHEN w >= '2026-01-06+00';
-		IF clock_timestamp() > give_up THEN
-			RAISE 'the watermark stays at %', w;
-		END IF;
-		PERFORM pg_sleep(0.01);
-		COMMIT;
-	END LOOP;
-END $$;
+CALL until($$ min(watermark) >= '2026-01-06+00' FROM stream_engine.stat_queries WHERE stream = 's'::regclass $$);
 SELECT query, state FROM stream_engine.queries q JOIN LATERAL (SELECT name::text AS query) AS n ON true WHERE stream = 's'::regclass AND state <> 'running';
 SELECT count(*) AS queries, sum(late) AS late, bool_and(decoded = counted) AS all_counted FROM stream_engine.stat_queries WHERE stream = 's'::regclass;
 

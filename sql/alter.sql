@@ -103,20 +103,12 @@ SELECT count(*) AS shown FROM totals;
 SELECT stream_engine.alter_query('totals', trigger_interval => '10 ms');
 SELECT stream_engine.alter_query('changing', emit_interval => '10 ms');
 CALL send('00:32 a 1');
-CREATE PROCEDURE wait_until(condition text) LANGUAGE plpgsql AS $$
-DECLARE
-	met boolean;
-BEGIN
-	FOR i IN 1 .. 600 LOOP
-		EXECUTE 'SELECT ' || condition INTO met;
-		EXIT WHEN met;
-		PERFORM pg_sleep(0.1);
-		COMMIT;
-	END LOOP;
-END $$;
-CALL wait_until($$ (SELECT sum(n) = 11 FROM totals) $$);
+\getenv src PG_ABS_SRCDIR
+\set until :src '/sql/until.inc'
+\i :until
+CALL until($$ (SELECT sum(n) = 11 FROM totals) $$);
 SELECT kind, n FROM totals ORDER BY kind;
-CALL wait_until($$ EXISTS (SELECT FROM changing WHERE NOT is_final AND kind = 'a' AND n = 2) $$);
+CALL until($$ EXISTS (SELECT FROM changing WHERE NOT is_final AND kind = 'a' AND n = 2) $$);
 SELECT to_char(window_start, 'HH24:MI') AS w, kind, n FROM changing WHERE NOT is_final;
 
 -- paused, and not

@@ -5,6 +5,9 @@ SET timezone = 'UTC';
 SET client_min_messages = warning;
 CREATE SCHEMA first_windows;
 SET search_path = first_windows, public;
+\getenv src PG_ABS_SRCDIR
+\set until :src '/sql/until.inc'
+\i :until
 CREATE TABLE log (partition int, "offset" bigint, timestamp timestamptz, key bytea, value bytea, PRIMARY KEY (partition, "offset"));
 CREATE SERVER first_server FOREIGN DATA WRAPPER stream_engine_table OPTIONS ("table" 'first_windows.log', partitions '2');
 SELECT stream_engine.create_stream('s', 'first_server', 't', 'at timestamptz EPOCH ''s'', k text', event_time => 'at',
@@ -28,21 +31,7 @@ FROM shape ORDER BY name \gexec
 SET client_min_messages = warning;
 CALL stream_engine.wait('s', '1 minute');
 SELECT stream_engine.advance_watermark('s', to_timestamp(400));
-DO $$
-DECLARE
-	give_up timestamptz := clock_timestamp() + interval '1 minute';
-	w timestamptz;
-BEGIN
-	LOOP
-		SELECT min(watermark) INTO w FROM stream_engine.stat_queries WHERE stream = 's'::regclass;
-		COMMIT;
-		EXIT WHEN w >= to_timestamp(400);
-		IF clock_timestamp() > give_up THEN
-			RAISE 'the watermark stays at %', w;
-		END IF;
-		PERFORM pg_sleep(0.01);
-	END LOOP;
-END $$;
+CALL until($$ min(watermark) >= to_timestamp(400) FROM stream_engine.stat_queries WHERE stream = 's'::regclass $$);
 CREATE FUNCTION compare(name text, OUT complete_from numeric, OUT first numeric, OUT rows bigint, OUT missing bigint, OUT unexpected bigint, OUT incomplete boolean, OUT partial bigint, OUT balanced boolean) LANGUAGE plpgsql AS $$
 BEGIN
 	EXECUTE format('SELECT extract(epoch FROM q.complete_from), (SELECT min(extract(epoch FROM window_start)) FROM %1$I), (SELECT count(*) FROM %1$I),
@@ -81,18 +70,7 @@ SELECT stream_engine.create_stream('q', 'quiet_server', 't', 'at timestamptz EPO
 SELECT count(stream_engine.create_query('ends_' || i, 'SELECT k, count(*) AS n FROM q GROUP BY session(at, gap => ''10 s''), k', start => 'latest'))
 FROM generate_series(1, 12) AS i;
 \set ECHO all
-DO $$
-DECLARE
-	give_up timestamptz := clock_timestamp() + interval '1 minute';
-BEGIN
-	WHILE (SELECT count(*) FROM stream_engine.stat_partitions WHERE stream = 'q'::regclass AND idle) < 24 LOOP
-		COMMIT;
-		IF clock_timestamp() > give_up THEN
-			RAISE 'the partitions do not become idle';
-		END IF;
-		PERFORM pg_sleep(0.01);
-	END LOOP;
-END $$;
+CALL until($$ count(*) = 24 FROM stream_engine.stat_partitions WHERE stream = 'q'::regclass AND idle $$);
 INSERT INTO quiet SELECT partition, "offset", now(), NULL, convert_to(format('{"at": %s, "k": "a"}', at), 'UTF8')
 	FROM (VALUES (0, 0, 0), (0, 1, 100), (0, 2, 5), (1, 0, 50)) AS r (partition, "offset", at);
 CALL stream_engine.wait('q', '1 minute');

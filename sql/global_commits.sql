@@ -6,21 +6,9 @@ SET datestyle = 'ISO';
 SET client_min_messages = 'warning';
 CREATE SCHEMA commits;
 SET search_path = commits, public;
-CREATE PROCEDURE until(condition text) LANGUAGE plpgsql AS $$
-DECLARE
-	met boolean;
-	give_up timestamptz := clock_timestamp() + interval '1 minute';
-BEGIN
-	LOOP
-		EXECUTE 'SELECT ' || condition INTO met;
-		COMMIT;
-		EXIT WHEN met;
-		IF clock_timestamp() > give_up THEN
-			RAISE EXCEPTION 'not within a minute: %', condition;
-		END IF;
-		PERFORM pg_sleep(0.01);
-	END LOOP;
-END $$;
+\getenv src PG_ABS_SRCDIR
+\set until :src '/sql/until.inc'
+\i :until
 CREATE TABLE log (topic text, partition int, "offset" bigint, timestamp timestamptz, key bytea, value bytea,
 	PRIMARY KEY (topic, partition, "offset"));
 CREATE SERVER commits_server FOREIGN DATA WRAPPER stream_engine_table OPTIONS (table 'commits.log', partitions '1');

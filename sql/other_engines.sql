@@ -116,14 +116,15 @@ SELECT format($$
 	id, format('SELECT k, count(*) AS n FROM s%s GROUP BY %s, k', id, win), lateness)
 FROM engine_case ORDER BY id \gexec
 
+\getenv src PG_ABS_SRCDIR
+\set until :src '/sql/until.inc'
+\i :until
 -- All cases take a step at a time; a step of records waits until it is committed, one of the
 -- watermark until that stands there.  The last one closes all windows.
 CREATE PROCEDURE play() LANGUAGE plpgsql AS $$
 DECLARE
-	give_up timestamptz := clock_timestamp() + interval '2 minutes';
 	this_step int;
 	c record;
-	w timestamptz;
 BEGIN
 	FOR this_step IN 1 .. (SELECT max(cardinality(steps)) + 1 FROM engine_case) LOOP
 		FOR c IN SELECT id, COALESCE(steps[this_step], '<1000000000') AS step FROM engine_case WHERE this_step <= cardinality(steps) + 1 LOOP
@@ -138,15 +139,7 @@ BEGIN
 		COMMIT;
 		FOR c IN SELECT id, COALESCE(steps[this_step], '<1000000000') AS step FROM engine_case WHERE this_step <= cardinality(steps) + 1 LOOP
 			IF c.step ^@ '<' THEN
-				LOOP
-					SELECT watermark INTO w FROM stream_engine.stat_queries WHERE query = ('q' || c.id)::regclass;
-					COMMIT;
-					EXIT WHEN w >= at_ms(substr(c.step, 2));
-					IF clock_timestamp() > give_up THEN
-						RAISE 'case %: the watermark stays at %', c.id, w;
-					END IF;
-					PERFORM pg_sleep(0.005);
-				END LOOP;
+				CALL until(format('watermark >= %L FROM stream_engine.stat_queries WHERE query = %L::regclass', at_ms(substr(c.step, 2)), 'q' || c.id));
 			ELSE
 				CALL stream_engine.wait(format('other_engines.q%s', c.id), '1 minute');
 			END IF;

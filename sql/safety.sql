@@ -55,23 +55,19 @@ SELECT name, state FROM stream_engine.queries WHERE stream = 'orders'::regclass;
 -- a batch view that reads another stream, or cuts other windows, sets the query aside
 INSERT INTO log VALUES (0, 0, now(), NULL, '{"kind": "a", "t": "2026-01-01T00:00:01Z"}');
 CALL stream_engine.wait('counts', '1 minute');
-CREATE PROCEDURE wait_for_error() LANGUAGE plpgsql AS $$ BEGIN
-	FOR i IN 1 .. 600 LOOP
-		EXIT WHEN EXISTS (SELECT FROM stream_engine.queries WHERE name = 'counts'::regclass AND state = 'error');
-		PERFORM pg_sleep(0.1);
-		COMMIT;
-	END LOOP;
-END $$;
+\getenv src PG_ABS_SRCDIR
+\set until :src '/sql/until.inc'
+\i :until
 CREATE OR REPLACE VIEW counts_batch AS
 	SELECT lower(tumble(t, '10 seconds')) AS window_start, upper(tumble(t, '10 seconds')) AS window_end,
 		kind, count(*) AS n FROM others GROUP BY tumble(t, '10 seconds'), kind;
-CALL wait_for_error();
+CALL until($$ state = 'error' FROM stream_engine.queries WHERE name = 'counts'::regclass $$);
 SELECT state, error, hint FROM stream_engine.queries WHERE name = 'counts'::regclass;
 CREATE OR REPLACE VIEW counts_batch AS
 	SELECT lower(tumble(t, '20 seconds')) AS window_start, upper(tumble(t, '20 seconds')) AS window_end,
 		kind, count(*) AS n FROM orders GROUP BY tumble(t, '20 seconds'), kind;
 SELECT stream_engine.resume('counts');
-CALL wait_for_error();
+CALL until($$ state = 'error' FROM stream_engine.queries WHERE name = 'counts'::regclass $$);
 SELECT state, error, hint FROM stream_engine.queries WHERE name = 'counts'::regclass;
 CREATE OR REPLACE VIEW counts_batch AS
 	SELECT lower(tumble(t, '10 seconds')) AS window_start, upper(tumble(t, '10 seconds')) AS window_end,

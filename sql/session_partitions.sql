@@ -7,6 +7,9 @@ SET datestyle = 'ISO';
 SET client_min_messages = 'warning';
 CREATE SCHEMA session_partitions;
 SET search_path = session_partitions, public;
+\getenv src PG_ABS_SRCDIR
+\set until :src '/sql/until.inc'
+\i :until
 
 CREATE TABLE log (partition int, "offset" bigint, timestamp timestamptz, key bytea, value bytea,
 	PRIMARY KEY (partition, "offset"));
@@ -30,13 +33,7 @@ SELECT window_start, window_end, kind, n, is_final FROM visits_live;
 -- partition 0 runs ahead, partition 1 holds the watermark; then both become idle
 SELECT put(0, 'b', '2026-01-01 00:01:40'), put(1, 'c', '2026-01-01 00:00:05');
 CALL stream_engine.wait('visits', '1 minute');
-DO $$ BEGIN
-	FOR i IN 1 .. 600 LOOP
-		EXIT WHEN (SELECT count(*) FROM stream_engine.stat_partitions WHERE idle AND query = 'session_partitions.visits'::regclass) = 2;
-		PERFORM pg_sleep(0.1);
-		COMMIT;
-	END LOOP;
-END $$;
+CALL until($$ count(*) = 2 FROM stream_engine.stat_partitions WHERE idle AND query = 'visits'::regclass $$);
 SELECT watermark FROM stream_engine.stat_queries WHERE query = 'visits'::regclass;
 SELECT window_start, window_end, kind, n, is_final FROM visits_live ORDER BY 1, 3;
 

@@ -19,20 +19,9 @@ CREATE FUNCTION produce(topic text, partition int, VARIADIC seconds numeric[]) R
 	SELECT topic, partition, i - 1 + (SELECT count(*) FROM log l WHERE l.topic = produce.topic AND l.partition = produce.partition),
 		now(), NULL, convert_to(format('{"ts": %s}', round(s * 1000000)), 'UTF8')
 	FROM unnest(seconds) WITH ORDINALITY AS u (s, i) $$;
-CREATE PROCEDURE wait_for(condition text) LANGUAGE plpgsql AS $$
-DECLARE
-	holds boolean;
-	give_up timestamptz := clock_timestamp() + interval '60 s';
-BEGIN
-	LOOP
-		EXECUTE 'SELECT ' || condition INTO holds;
-		EXIT WHEN holds;
-		IF clock_timestamp() > give_up THEN
-			RAISE 'waited in vain for %', condition;
-		END IF;
-		PERFORM pg_sleep(0.01);
-	END LOOP;
-END $$;
+\getenv src PG_ABS_SRCDIR
+\set until :src '/sql/until.inc'
+\i :until
 
 -- Each vector is read twice: in one piece, and a record at a time.
 CREATE TABLE vector (number int, win text, delay interval, input numeric[]);
@@ -115,7 +104,7 @@ SELECT seconds(window_start) AS starts, rows, is_final FROM v13_wait_live ORDER 
 SELECT partition, seconds(watermark) AS watermark, idle, holds_watermark FROM stream_engine.stat_partitions
 	WHERE stream = 'v13_wait_stream'::regclass ORDER BY 1;
 -- ... until it has been quiet for idle_timeout
-CALL wait_for($$ idle FROM stream_engine.stat_partitions WHERE stream = 'v13_idle_stream'::regclass AND partition = 1 $$);
+CALL until($$ idle FROM stream_engine.stat_partitions WHERE stream = 'v13_idle_stream'::regclass AND partition = 1 $$);
 DO $$ BEGIN PERFORM produce('v13_idle', 0, 1, 100); END $$;
 CALL stream_engine.wait('v13_idle', '60 s');
 SELECT seconds(window_start) AS starts, rows, is_final FROM v13_idle_live ORDER BY 1;

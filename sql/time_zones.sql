@@ -44,6 +44,9 @@ INSERT INTO shape VALUES
 
 DO $$ BEGIN PERFORM stream_engine.create_stream('s' || id, server => 'zones', topic => 't' || id, columns => 'ts timestamptz',
 	event_time => 'ts', watermark_delay => '0', staging_retention => '0') FROM night; END $$;
+\getenv src PG_ABS_SRCDIR
+\set until :src '/sql/until.inc'
+\i :until
 -- One zone after the other: a query for each shape, and what they wrote.
 CREATE TABLE written (id int, number int, window_start timestamptz, window_end timestamptz, n bigint, seconds numeric);
 CREATE TABLE batch (LIKE written);
@@ -53,8 +56,6 @@ DECLARE
 	z night;
 	s shape;
 	query text;
-	give_up timestamptz := clock_timestamp() + interval '3 minutes';
-	w timestamptz;
 BEGIN
 	FOR z IN SELECT * FROM night ORDER BY id LOOP
 		FOR s IN SELECT * FROM shape WHERE number <= 6 OR z.id IN (2, 5, 11) ORDER BY number LOOP
@@ -65,15 +66,7 @@ BEGIN
 		CALL stream_engine.wait('time_zones.s' || z.id, '1 minute');
 		PERFORM stream_engine.advance_watermark('s' || z.id, z.change + interval '2 years');
 		COMMIT;
-		LOOP
-			SELECT min(watermark) INTO w FROM stream_engine.stat_queries WHERE stream = ('s' || z.id)::regclass;
-			COMMIT;
-			EXIT WHEN w >= z.change + interval '2 years';
-			IF clock_timestamp() > give_up THEN
-				RAISE 'zone %: the watermark stays at %', z.zone, w;
-			END IF;
-			PERFORM pg_sleep(0.005);
-		END LOOP;
+		CALL until(format('min(watermark) >= %L FROM stream_engine.stat_queries WHERE stream = %L::regclass', z.change + interval '2 years', 's' || z.id));
 		FOR s IN SELECT * FROM shape WHERE number <= 6 OR z.id IN (2, 5, 11) ORDER BY number LOOP
 			EXECUTE format('INSERT INTO written SELECT %s, %s, window_start, window_end, n, seconds FROM q%2$s WHERE is_final', z.id, s.number);
 			EXECUTE format('INSERT INTO batch SELECT %s, %s, * FROM q%2$s_batch', z.id, s.number);

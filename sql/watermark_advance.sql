@@ -5,21 +5,9 @@ SET timezone = 'UTC';
 SET datestyle = 'ISO';
 SET client_min_messages = warning;
 
-CREATE PROCEDURE advance_until(condition text) LANGUAGE plpgsql AS $$
-DECLARE
-	met boolean;
-	give_up timestamptz := clock_timestamp() + interval '1 minute';
-BEGIN
-	LOOP
-		EXECUTE 'SELECT ' || condition INTO met;
-		COMMIT;
-		EXIT WHEN met;
-		IF clock_timestamp() > give_up THEN
-			RAISE EXCEPTION 'not within a minute: %', condition;
-		END IF;
-		PERFORM pg_sleep(0.02);
-	END LOOP;
-END $$;
+\getenv src PG_ABS_SRCDIR
+\set until :src '/sql/until.inc'
+\i :until
 
 CREATE TABLE advance_log (partition int, "offset" bigint, timestamp timestamptz, key bytea, value bytea,
 	PRIMARY KEY (partition, "offset"));
@@ -45,10 +33,10 @@ SELECT count(*) FROM advance_sums;
 
 -- nothing arrives any more, and the window closes all the same, not a tick early
 SELECT stream_engine.advance_watermark('advance_rows', '2026-01-01 10:00:59.999999+00');
-CALL advance_until($$ (SELECT min(watermark) = '2026-01-01 10:00:59.999999+00' FROM advance_watermarks) $$);
+CALL until($$ (SELECT min(watermark) = '2026-01-01 10:00:59.999999+00' FROM advance_watermarks) $$);
 SELECT count(*) FROM advance_sums;
 SELECT stream_engine.advance_watermark('advance_rows', '2026-01-01 10:01:00+00');
-CALL advance_until($$ (SELECT min(watermark) = '2026-01-01 10:01:00+00' FROM advance_watermarks) $$);
+CALL until($$ (SELECT min(watermark) = '2026-01-01 10:01:00+00' FROM advance_watermarks) $$);
 SELECT window_start, window_end, k, total, n, is_final FROM advance_sums;
 SELECT count(*) FROM advance_counts;
 SELECT watermark, next_offsets, watermarks, idle FROM stream_engine.ledger l
@@ -75,7 +63,7 @@ BEGIN;
 SELECT stream_engine.advance_watermark('advance_rows', '2026-01-01 12:00+00');
 ROLLBACK;
 SELECT stream_engine.resume('advance_rows');
-CALL advance_until($$ (SELECT min(watermark) >= '2026-01-01 10:03+00' FROM advance_watermarks) $$);
+CALL until($$ (SELECT min(watermark) >= '2026-01-01 10:03+00' FROM advance_watermarks) $$);
 SELECT query, watermark FROM advance_watermarks;
 
 -- refused
@@ -102,4 +90,4 @@ DROP VIEW advance_watermarks;
 SELECT stream_engine.drop_stream('advance_rows', true);
 DROP SERVER advance_server;
 DROP TABLE advance_log;
-DROP PROCEDURE advance_until;
+DROP PROCEDURE until;

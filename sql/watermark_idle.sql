@@ -6,21 +6,9 @@ SET timezone = 'UTC';
 SET datestyle = 'ISO';
 SET client_min_messages = warning;
 
-CREATE PROCEDURE idle_until(condition text) LANGUAGE plpgsql AS $$
-DECLARE
-	met boolean;
-	give_up timestamptz := clock_timestamp() + interval '1 minute';
-BEGIN
-	LOOP
-		EXECUTE 'SELECT ' || condition INTO met;
-		COMMIT;
-		EXIT WHEN met;
-		IF clock_timestamp() > give_up THEN
-			RAISE EXCEPTION 'not within a minute: %', condition;
-		END IF;
-		PERFORM pg_sleep(0.02);
-	END LOOP;
-END $$;
+\getenv src PG_ABS_SRCDIR
+\set until :src '/sql/until.inc'
+\i :until
 
 CREATE TABLE idle_log (partition int, "offset" bigint, timestamp timestamptz DEFAULT now(), key bytea, value bytea,
 	PRIMARY KEY (partition, "offset"));
@@ -77,14 +65,14 @@ SELECT partition, max_event_time, watermark FROM stream_engine.stat_partitions W
 
 -- idle partitions are left out; a stream whose partitions are all idle closes nothing
 ALTER FOREIGN TABLE idle_rows OPTIONS (SET idle_timeout '200 ms');
-CALL idle_until($$ (SELECT partitions = '0 idle, 1 idle, 2 idle, 3 idle' FROM idle_state) $$);
+CALL until($$ (SELECT partitions = '0 idle, 1 idle, 2 idle, 3 idle' FROM idle_state) $$);
 SELECT watermark >= '2026-01-01 10:40+00' AND watermark <= '2026-01-01 11:00+00' AS stands FROM idle_state;
 SELECT count(*) FROM idle_counts WHERE window_start >= '2026-01-01 11:00+00';
 
 -- idleness outlives a restart of the reader: the one record that comes decides alone
 ALTER FOREIGN TABLE idle_rows OPTIONS (SET idle_timeout '1 hour');
 SELECT idle_put(1, '11:10');
-CALL idle_until($$ (SELECT watermark = '2026-01-01 11:10+00' FROM idle_state) $$);
+CALL until($$ (SELECT watermark = '2026-01-01 11:10+00' FROM idle_state) $$);
 SELECT * FROM idle_state;
 SELECT window_start, p, n FROM idle_counts WHERE window_start >= '2026-01-01 11:00+00' ORDER BY 1, 2;
 
@@ -107,23 +95,23 @@ CREATE SERVER idle_none FOREIGN DATA WRAPPER stream_engine_table OPTIONS (table 
 SELECT stream_engine.create_stream('idle_nothing', 'idle_none', NULL, 't timestamptz', event_time => 't',
 	watermark_delay => '0', idle_timeout => '100 ms', idle_close => '1 hour', staging_retention => '0');
 SELECT stream_engine.create_query('idle_nothing_counts', 'SELECT count(*) AS n FROM idle_nothing GROUP BY tumble(t, ''1 minute'')');
-CALL idle_until($$ (SELECT bool_and(idle) FROM stream_engine.stat_partitions WHERE query = 'idle_nothing_counts'::regclass) $$);
+CALL until($$ (SELECT bool_and(idle) FROM stream_engine.stat_partitions WHERE query = 'idle_nothing_counts'::regclass) $$);
 SELECT watermark FROM stream_engine.stat_queries WHERE query = 'idle_nothing_counts'::regclass;
 -- and the other partition does not hold it when records come
 INSERT INTO idle_empty VALUES (1, 0, now(), NULL, '{"t": "2026-01-01 10:00:30+00"}'), (1, 1, now(), NULL, '{"t": "2026-01-01 10:01+00"}');
-CALL idle_until('(SELECT count(*) = 1 FROM idle_nothing_counts)');
+CALL until('(SELECT count(*) = 1 FROM idle_nothing_counts)');
 SELECT window_start, n FROM idle_nothing_counts;
 
 -- idle_close: the last window closes after that time without a record
 ALTER FOREIGN TABLE idle_nothing OPTIONS (SET idle_close '200 ms');
-CALL idle_until('(SELECT count(*) = 2 FROM idle_nothing_counts)');
+CALL until('(SELECT count(*) = 2 FROM idle_nothing_counts)');
 SELECT window_start, n FROM idle_nothing_counts ORDER BY 1;
 SELECT watermark FROM stream_engine.stat_queries WHERE query = 'idle_nothing_counts'::regclass;
 -- a later row of that window is late, one of the next window is not
 INSERT INTO idle_empty VALUES (1, 2, now(), NULL, '{"t": "2026-01-01 10:01:30+00"}'), (0, 0, now(), NULL, '{"t": "2026-01-01 10:02+00"}');
 CALL stream_engine.wait('idle_nothing_counts');
 SELECT partition, "offset", event_time, watermark FROM stream_engine.late_events WHERE query = 'idle_nothing_counts'::regclass;
-CALL idle_until('(SELECT count(*) = 3 FROM idle_nothing_counts)');
+CALL until('(SELECT count(*) = 3 FROM idle_nothing_counts)');
 SELECT window_start, n FROM idle_nothing_counts ORDER BY 1;
 SELECT decoded, counted, late, windows_closed FROM stream_engine.stat_queries WHERE query = 'idle_nothing_counts'::regclass;
 SELECT * FROM stream_engine.verify('idle_nothing_counts');
@@ -136,9 +124,9 @@ SELECT commits - :idle_commits AS commits FROM stream_engine.stat_queries WHERE 
 -- all windows of hop and sessions, too
 SELECT stream_engine.create_query('idle_hops', 'SELECT count(*) AS n FROM idle_nothing GROUP BY hop(t, size => ''2 minutes'', every => ''1 minute'')');
 SELECT stream_engine.create_query('idle_sessions', 'SELECT count(*) AS n FROM idle_nothing GROUP BY session(t, gap => ''40 seconds'')');
-CALL idle_until('(SELECT max(window_end) = ''2026-01-01 10:04+00'' FROM idle_hops)');
+CALL until('(SELECT max(window_end) = ''2026-01-01 10:04+00'' FROM idle_hops)');
 SELECT window_start, window_end, n FROM idle_hops ORDER BY 1;
-CALL idle_until('(SELECT max(window_end) = ''2026-01-01 10:02:40+00'' FROM idle_sessions)');
+CALL until('(SELECT max(window_end) = ''2026-01-01 10:02:40+00'' FROM idle_sessions)');
 SELECT window_start, window_end, n FROM idle_sessions ORDER BY 1;
 -- queries that share a reader share its watermark, which is at the end of the last of their windows
 SELECT query::text, watermark <= '2026-01-01 10:04+00' AND watermark >= '2026-01-01 10:02:40+00' AS closed
@@ -151,4 +139,4 @@ DROP SERVER idle_server;
 DROP SERVER idle_none;
 DROP TABLE idle_log, idle_empty;
 DROP FUNCTION idle_put;
-DROP PROCEDURE idle_until;
+DROP PROCEDURE until;

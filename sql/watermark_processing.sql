@@ -5,21 +5,9 @@ SET timezone = 'UTC';
 SET datestyle = 'ISO';
 SET client_min_messages = warning;
 
-CREATE PROCEDURE proc_until(condition text) LANGUAGE plpgsql AS $$
-DECLARE
-	met boolean;
-	give_up timestamptz := clock_timestamp() + interval '1 minute';
-BEGIN
-	LOOP
-		EXECUTE 'SELECT ' || condition INTO met;
-		COMMIT;
-		EXIT WHEN met;
-		IF clock_timestamp() > give_up THEN
-			RAISE EXCEPTION 'not within a minute: %', condition;
-		END IF;
-		PERFORM pg_sleep(0.02);
-	END LOOP;
-END $$;
+\getenv src PG_ABS_SRCDIR
+\set until :src '/sql/until.inc'
+\i :until
 
 CREATE TABLE proc_log (partition int, "offset" bigint, timestamp timestamptz DEFAULT now(), key bytea, value bytea,
 	PRIMARY KEY (partition, "offset"));
@@ -54,17 +42,17 @@ SELECT stream_engine.create_query('proc_sessions',
 CALL stream_engine.wait('proc_rows');
 
 -- once the window of its creation is over every record counts, and no record is needed to close
-CALL proc_until($$ clock_timestamp() > date_trunc('second', complete_from) + interval '1 second'
+CALL until($$ clock_timestamp() > date_trunc('second', complete_from) + interval '1 second'
 	FROM stream_engine.query_progress w JOIN stream_engine.query q ON q.id = w.query WHERE q.result = 'proc_seconds'::regclass $$);
 SELECT proc_put(0, 10);
 CALL stream_engine.wait('proc_rows');
 SELECT proc_put(1, 10);
 CALL stream_engine.wait('proc_rows');
-CALL proc_until($$ (SELECT sum(n) FROM proc_seconds) = 22 - before_start
+CALL until($$ (SELECT sum(n) FROM proc_seconds) = 22 - before_start
 	FROM stream_engine.stat_queries WHERE query = 'proc_seconds'::regclass $$);
 SELECT sum(n) >= 20 AS all_new, bool_and(first >= window_start AND last < window_end) AS inside, bool_and(emitted_at >= window_end) AS after_end
 	FROM proc_seconds;
-CALL proc_until('(SELECT sum(n) >= 20 FROM proc_sessions)');
+CALL until('(SELECT sum(n) >= 20 FROM proc_sessions)');
 SELECT bool_and(window_end > window_start AND emitted_at >= window_end) FROM proc_sessions;
 SELECT counted + before_start AS taken, late, failed, watermark <= clock_timestamp() AS w_is_past, watermark > now() - interval '1 hour' AS w_is_near
 	FROM stream_engine.stat_queries WHERE query = 'proc_seconds'::regclass;
@@ -83,7 +71,7 @@ SELECT stream_engine.resume('proc_rows');
 CALL stream_engine.wait('proc_rows');
 SELECT n, is_final FROM proc_partial_live;
 SELECT watermark > :'before' AS moved FROM stream_engine.stat_queries WHERE query = 'proc_partial'::regclass;
-CALL proc_until($$ (SELECT sum(n) FROM proc_seconds) = 27 - before_start
+CALL until($$ (SELECT sum(n) FROM proc_seconds) = 27 - before_start
 	FROM stream_engine.stat_queries WHERE query = 'proc_seconds'::regclass $$);
 SELECT sum(late) AS late FROM stream_engine.stat_queries WHERE stream = 'proc_rows'::regclass;
 SELECT bool_or(idle) AS idle, sum(future) AS future FROM stream_engine.stat_partitions WHERE stream = 'proc_rows'::regclass;
@@ -101,4 +89,4 @@ SELECT stream_engine.drop_stream('proc_rows', true);
 DROP SERVER proc_server;
 DROP TABLE proc_log;
 DROP FUNCTION proc_put;
-DROP PROCEDURE proc_until;
+DROP PROCEDURE until;

@@ -3,21 +3,9 @@ SET timezone = 'UTC';
 SET datestyle = 'ISO';
 SET client_min_messages = warning;
 
-CREATE PROCEDURE why_until(condition text) LANGUAGE plpgsql AS $$
-DECLARE
-	met boolean;
-	give_up timestamptz := clock_timestamp() + interval '1 minute';
-BEGIN
-	LOOP
-		EXECUTE 'SELECT ' || condition INTO met;
-		COMMIT;
-		EXIT WHEN met;
-		IF clock_timestamp() > give_up THEN
-			RAISE EXCEPTION 'not within a minute: %', condition;
-		END IF;
-		PERFORM pg_sleep(0.02);
-	END LOOP;
-END $$;
+\getenv src PG_ABS_SRCDIR
+\set until :src '/sql/until.inc'
+\i :until
 
 CREATE TABLE why_log (partition int, "offset" bigint, timestamp timestamptz DEFAULT now(), key bytea, value bytea,
 	PRIMARY KEY (partition, "offset"));
@@ -30,7 +18,7 @@ SELECT stream_engine.create_stream('why_rows', 'why_server', NULL, 't timestampt
 	watermark_delay => '10 s', idle_timeout => '1 hour', staging_retention => '0');
 SELECT stream_engine.create_query('why_counts', 'SELECT count(*) AS n FROM why_rows WHERE v > 0 GROUP BY tumble(t, ''1 minute'')');
 -- a worker runs
-CALL why_until('EXISTS (SELECT FROM stream_engine.stat_workers w WHERE w.pid IS NOT NULL AND w.reader = (SELECT stream_engine.query_reader(''why_counts'')))');
+CALL until('EXISTS (SELECT FROM stream_engine.stat_workers w WHERE w.pid IS NOT NULL AND w.reader = (SELECT stream_engine.query_reader(''why_counts'')))');
 \pset format unaligned
 \x on
 
@@ -59,7 +47,7 @@ SELECT * FROM stream_engine.why('why_counts') WHERE finding !~ 'could not be use
 
 -- one is behind the watermark itself
 SELECT stream_engine.advance_watermark('why_rows', '2026-01-01 10:00:50+00');
-CALL why_until('(SELECT watermark = ''2026-01-01 10:00:50+00'' FROM stream_engine.stat_queries WHERE query = ''why_counts''::regclass)');
+CALL until('(SELECT watermark = ''2026-01-01 10:00:50+00'' FROM stream_engine.stat_queries WHERE query = ''why_counts''::regclass)');
 SELECT * FROM stream_engine.why('why_counts') WHERE finding !~ 'could not be used';
 
 -- late records
@@ -71,10 +59,10 @@ SELECT * FROM stream_engine.why('why_counts') WHERE finding ~ 'late';
 
 -- all are idle
 ALTER FOREIGN TABLE why_rows OPTIONS (SET idle_timeout '100 ms');
-CALL why_until('(SELECT bool_and(idle) FROM stream_engine.stat_partitions WHERE query = ''why_counts''::regclass)');
+CALL until('(SELECT bool_and(idle) FROM stream_engine.stat_partitions WHERE query = ''why_counts''::regclass)');
 SELECT * FROM stream_engine.why('why_counts') WHERE finding ~ 'idle';
 ALTER FOREIGN TABLE why_rows OPTIONS (ADD idle_close '1 hour');
-CALL why_until('EXISTS (SELECT FROM stream_engine.stat_workers WHERE kind = ''reader'' AND phase = ''waiting'')');
+CALL until('EXISTS (SELECT FROM stream_engine.stat_workers WHERE kind = ''reader'' AND phase = ''waiting'')');
 SELECT * FROM stream_engine.why('why_counts') WHERE finding ~ 'idle';
 
 -- it does not run
@@ -87,7 +75,7 @@ SELECT stream_engine.resume('why_rows');
 
 -- a query that fails
 SELECT stream_engine.create_query('why_fails', 'SELECT sum(1 / (v - 1)) AS s FROM why_rows GROUP BY tumble(t, ''1 minute'')');
-CALL why_until('(SELECT state = ''error'' FROM stream_engine.queries WHERE name = ''why_fails''::regclass)');
+CALL until('(SELECT state = ''error'' FROM stream_engine.queries WHERE name = ''why_fails''::regclass)');
 SELECT * FROM stream_engine.why('why_fails') WHERE finding ~ 'state';
 
 -- a query that began later: windows before that are incomplete
@@ -101,7 +89,7 @@ SELECT stream_engine.create_stream('why_again', 'why_server', NULL, 't timestamp
 	watermark_delay => '0', idle_timeout => '100 ms', idle_close => '100 ms', staging_retention => '0', max_future => '1 hour');
 UPDATE why_log SET timestamp = '2026-01-01', value = '{"t": "2026-01-01"}';
 SELECT stream_engine.create_query('why_done', 'SELECT count(*) AS n FROM why_again GROUP BY tumble(_timestamp, ''1 minute'')');
-CALL why_until('(SELECT count(*) = 1 FROM why_done)');
+CALL until('(SELECT count(*) = 1 FROM why_done)');
 SELECT finding, regexp_replace(detail, 'at .*, and', 'at (time), and') AS detail, hint FROM stream_engine.why('why_done');
 
 -- the clock
@@ -122,4 +110,4 @@ SELECT stream_engine.drop_stream('why_clock', true);
 DROP SERVER why_server;
 DROP TABLE why_log;
 DROP FUNCTION why_put;
-DROP PROCEDURE why_until;
+DROP PROCEDURE until;
