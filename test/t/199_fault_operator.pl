@@ -73,7 +73,7 @@ my ($rc, $out, $err) = $node->psql('postgres', "SELECT stream_engine.skip('s', 0
 like($err, qr/offset 3 of partition 0 has been read already/, 'what all have read cannot be skipped');
 sql("SELECT stream_engine.resume('behind')");
 sql('SELECT feed(36, 55)');
-is_skipped('skipped', 'postgres', ahead => 1, behind => 3);
+is_skipped('one ahead', 'postgres', ahead => 1, behind => 3);
 is(sql('SELECT sum(n) FROM ahead_live'), 55, 'the one that was ahead has counted them');
 is(sql('SELECT sum(n) FROM behind_live'), 53, 'the other one has not');
 wait_for($node, 'SELECT count(DISTINCT reader) = 1 FROM stream_engine.query_progress');
@@ -116,7 +116,7 @@ my $position = log_position($node);
 sql(q(CREATE FUNCTION wrong() RETURNS int LANGUAGE plpgsql AS $$ BEGIN RAISE undefined_function; END $$;
 	SELECT stream_engine.pause('s');
 	ALTER TABLE log RENAME TO away;
-	CREATE VIEW log AS SELECT * FROM away WHERE partition >= wrong();
+	CREATE VIEW log AS SELECT * FROM away WHERE (SELECT wrong()) IS NOT NULL;
 	ALTER SERVER source OPTIONS (SET partitions '2');
 	SELECT stream_engine.resume('s')));
 wait_for($node, "SELECT bool_and(state = 'error' AND error = 'undefined_function') FROM stream_engine.queries");
