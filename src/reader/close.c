@@ -37,11 +37,6 @@
 #include "session.h"
 #include "sliding.h"
 
-/* A slice is folded when it has this many runs, and this many entries a group. */
-#define FOLD_RUNS 16
-#define FOLD_ENTRIES_PER_GROUP 4
-#define FOLD_MIN_ENTRIES 4000
-
 /*
  * Folding makes all groups look changed, so where changes are emitted it waits for
  * a commit that emits them, up to this many runs.
@@ -582,11 +577,10 @@ append_chunk(void *arg, const char *bytes, Size size, uint32 hash_low, uint32 ha
 static bool
 worth_folding(const ReaderQuery *query, const OpenSlice *slice, int64 seq)
 {
-	int64		groups = Max(slice->largest, se_memtable_ngroups(slice->table));
 	bool		waits = se_query_emits_changes(query) && query->changes_seq < seq;
 
-	return slice->nruns >= (waits ? FOLD_RUNS_CHANGES : FOLD_RUNS) &&
-		slice->entries > Max(groups * FOLD_ENTRIES_PER_GROUP, FOLD_MIN_ENTRIES);
+	return (!waits || slice->nruns >= FOLD_RUNS_CHANGES) &&
+		se_slice_is_folded(slice->entries, slice->largest, se_memtable_ngroups(slice->table));
 }
 
 /*
@@ -605,7 +599,7 @@ static void
 fold_slice(ReaderQuery *query, OpenSlice *slice, FlushTarget *target)
 {
 	int64		entries = se_slice_entries(slice);
-	int			nranges = se_merge_ranges(entries / FOLD_ENTRIES_PER_GROUP);
+	int			nranges = se_merge_ranges(entries / SE_FOLD_ENTRIES_PER_GROUP);
 	int64		groups = 0;
 
 	SE_FAILPOINT("fold.begin");

@@ -37,10 +37,6 @@
 #include "global.h"
 #include "session.h"
 
-#define FOLD_RUNS 16
-#define FOLD_ENTRIES_PER_GROUP 4
-#define FOLD_MIN_ENTRIES 4000
-
 /* Hidden aggregates, behind the query's own: see layout.c. */
 static int64
 rows_of(ReaderQuery *query, SeMemtable *table, SeGroup *group)
@@ -393,8 +389,8 @@ log_groups(GlobalCommit *commit, SeMemtable *base)
 	OpenSlice  *slice = commit->slice;
 	int64		groups = se_memtable_ngroups(base);
 
-	if ((slice->nruns >= FOLD_RUNS &&
-		 slice->entries > Max(groups * FOLD_ENTRIES_PER_GROUP, FOLD_MIN_ENTRIES)) ||
+	if (se_slice_is_folded(slice->entries, groups,
+						   slice->table ? se_memtable_ngroups(slice->table) : 0) ||
 		(commit->reader->quiet &&
 		 se_slice_is_unfolded(slice->nruns, slice->entries, slice->largest)))
 	{

@@ -14,15 +14,10 @@
 #include "engine/engine.h"
 #include "session_private.h"
 
-/* A bucket is folded when it has this many runs, and this many entries a group. */
-#define FOLD_RUNS 16
-#define FOLD_ENTRIES_PER_GROUP 4
-#define FOLD_MIN_ENTRIES 4000
-
 /* Between commits in parts a worker does other things for so many times as long. */
 #define REST_FACTOR 4
 
-/* The same where changes are emitted, in a commit that does not: see close.c. */
+/* Runs at which a bucket is folded by a commit that emits no changes: see close.c. */
 #define FOLD_RUNS_CHANGES 256
 
 static void
@@ -262,9 +257,8 @@ se_session_worth_folding(const SessionCommit *commit, const OpenSlice *slice)
 	/* for sessions of users that have read it, while there is nothing else to do */
 	if (commit->reader->quiet && !se_query_emits_changes(commit->query))
 		return se_slice_is_unfolded(slice->nruns, slice->entries, slice->largest);
-	return ngroups > 0 && slice->nruns >= (waits ? FOLD_RUNS_CHANGES : FOLD_RUNS) &&
-		slice->entries > Max(Max(slice->largest, ngroups) * FOLD_ENTRIES_PER_GROUP,
-							 FOLD_MIN_ENTRIES);
+	return ngroups > 0 && (!waits || slice->nruns >= FOLD_RUNS_CHANGES) &&
+		se_slice_is_folded(slice->entries, slice->largest, ngroups);
 }
 
 /*

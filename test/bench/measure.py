@@ -7,6 +7,7 @@ import re
 import signal
 import statistics
 import subprocess
+import threading
 import time
 
 from machine import Failure, Noise, memory, percentile, process_ticks, run, say, summary, TICK
@@ -34,6 +35,44 @@ def start_perf(server, path):
                             stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
+class StateSampler:
+    """
+    Bytes of shared memory that hold state, every few milliseconds until it is
+    stopped: pages of runs, those that a commit has taken and not linked yet, and
+    their share of the directory.
+    """
+    INTERVAL_S = 0.005
+    TEXT = (b"SELECT (total - free) / total::float8 * pg_size_bytes(current_setting('stream_engine.state_memory'))"
+            b" FROM stream_engine.state_memory();\n")
+
+    def __init__(self, server):
+        self.samples = []
+        self.stopped = threading.Event()
+        self.psql = server.session()
+        self.thread = threading.Thread(target=self.sample)
+        self.thread.start()
+
+    def sample(self):
+        while not self.stopped.wait(self.INTERVAL_S):
+            self.psql.stdin.write(self.TEXT)
+            self.psql.stdin.flush()
+            line = self.psql.stdout.readline()
+            if not line:
+                break
+            self.samples.append(float(line))
+
+    def stop(self):
+        self.stopped.set()
+        self.thread.join()
+        self.psql.stdin.close()
+        self.psql.wait()
+        if not self.samples:
+            raise Failure("the state's memory could not be read")
+        # The first half is left out of the median: groups are still coming.
+        usual = statistics.median(self.samples[len(self.samples) // 2:])
+        return dict(state_peak_mb=max(self.samples) / 1048576, state_median_mb=usual / 1048576)
+
+
 def run_job(server, kafka, name, number, options, profile=None):
     """Run a job once over its whole topic; what it cost, as a dictionary."""
     job = JOBS[name]
@@ -43,9 +82,13 @@ def run_job(server, kafka, name, number, options, profile=None):
     server.create_stream(stream, job["topic"], "5 seconds", job.get("staging", "0"))
     server.sql("CHECKPOINT")
     cpu, wal, wall = server.cpu(), server.wal(), time.monotonic()
-    server.create_queries(stream, {query: job["query"] for query in queries})
-    recorder = start_perf(server, profile) if profile else None
-    server.wait(queries)
+    sampler = StateSampler(server) if job.get("samples_state") else None
+    try:
+        server.create_queries(stream, {query: job["query"] for query in queries})
+        recorder = start_perf(server, profile) if profile else None
+        server.wait(queries)
+    finally:
+        sampled = sampler.stop() if sampler else {}
     wall = time.monotonic() - wall
     cpu = server.cpu() - cpu
     if recorder:
@@ -60,7 +103,7 @@ def run_job(server, kafka, name, number, options, profile=None):
     rows = sum(int(server.sql(f"SELECT count(*) FROM {query}")) for query in queries)
     result = dict(cpu_ns_per_event=cpu * 1e9 / shape["events"], wall_s=wall, events=shape["events"], rows=rows,
                   wal_bytes=wal, wal_bytes_per_event=wal / shape["events"], rss_mb=peak / 1024,
-                  private_mb=private / 1024, shared_mb=shared / 1024)
+                  private_mb=private / 1024, shared_mb=shared / 1024, **sampled)
 
     # Not a part of the cost, but a wrong answer is no measurement.
     factor = job.get("factor", 1)
@@ -127,14 +170,7 @@ def after_restart(server, kafka, job, shape, stream, query):
     return result
 
 
-def after_state(server, kafka, job, shape, stream, query):
-    """Megabytes that the query's open groups take in the run cache in shared memory."""
-    found = server.sql("SELECT to_regclass('stream_engine.stat_state') IS NOT NULL")
-    used = server.sql("SELECT coalesce(sum(memory), 0) / 1048576.0 FROM stream_engine.stat_state") if found == "t" else 0
-    return dict(state_mb=float(used))
-
-
-AFTER = dict(copy=after_copy, live=after_live, restart=after_restart, state=after_state)
+AFTER = dict(copy=after_copy, live=after_live, restart=after_restart)
 
 
 # ---- rounds ----
@@ -198,7 +234,7 @@ def kind_field(variant, job):
 
 
 def kind_group_memory(variant, job):
-    return [result["state_mb"] * 1048576 / result["open_groups"] for result in job]
+    return [result[variant["field"]] * 1048576 / result["open_groups"] for result in job]
 
 
 KINDS = dict(ratio=kind_ratio, twin=kind_twin, further=kind_further, rows=kind_rows, field=kind_field,

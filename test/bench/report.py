@@ -112,7 +112,8 @@ def print_details(results):
               f" {middle['shared_mb']:>7.0f}")
         extra = [f"{label} {middle[key]:.{digits}f}" for key, label, digits in (
             ("copy_ns_per_row", "COPY of the same rows, ns a row:", 0), ("live_ms", "SELECT of _live, ms:", 1),
-            ("open_groups", "open groups:", 0), ("state_mb", "state in shared memory, MB:", 1),
+            ("open_groups", "open groups:", 0), ("state_median_mb", "state in shared memory, MB:", 1),
+            ("state_peak_mb", "at most:", 1),
             ("restart_s", "first record after, s:", 2), ("start_s", "server started after, s:", 2),
             ("committed_s", "all committed after, s:", 2)) if key in middle]
         if extra:

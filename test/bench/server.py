@@ -29,8 +29,16 @@ class Server:
 
     def sql(self, text, timeout=900):
         """One call is one transaction, whatever number of statements it has."""
-        return run(f"{self.bindir}/psql", "-XAtq", "-v", "ON_ERROR_STOP=1", "-h", self.socket, "-p", "5432",
-                   "-U", "postgres", "-d", "postgres", "-c", text, timeout=timeout).strip()
+        return run(f"{self.bindir}/psql", "-XAtq", "-v", "ON_ERROR_STOP=1", *self.address(), "-c", text,
+                   timeout=timeout).strip()
+
+    def session(self):
+        """A session that reads statements from its standard input."""
+        return subprocess.Popen([f"{self.bindir}/psql", "-XAtq", "-v", "ON_ERROR_STOP=1", *self.address()],
+                                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+
+    def address(self):
+        return ["-h", self.socket, "-p", "5432", "-U", "postgres", "-d", "postgres"]
 
     def conninfo(self):
         return f"host={self.socket} port=5432 user=postgres dbname=postgres"

@@ -41,11 +41,12 @@ $node->safe_psql('postgres', q(
 
 my @queries  = qw(windows sessions totals);
 my $rounds   = 9;
-my $expected = join ' ', 500, 500 * $rounds, 2250 * $rounds;
+# so few that no commit folds them for their number
+my $expected = join ' ', 100, 100 * $rounds, 450 * $rounds;
 
 foreach my $round (1 .. $rounds)
 {
-	$node->safe_psql('postgres', 'CALL feed(500)');
+	$node->safe_psql('postgres', 'CALL feed(100)');
 	$node->safe_psql('postgres', "CALL stream_engine.wait('$_')") foreach @queries;
 }
 
