@@ -5,7 +5,7 @@
 #	  same run; how soon results are visible; and what it takes of memory and WAL.
 #
 # Usage: bench.sh [OPTION]...
-#   --variants NAME[,NAME...] (default: all but hop_100k)
+#   --variants NAME[,NAME...] (default: all but hop_100k and latency_beside)
 #   --list                    the variants, and the jobs that they are made of
 #   --rounds N                interleaved rounds of raw consume and jobs (7)
 #   --events N                records of each topic, instead of each topic's own number

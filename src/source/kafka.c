@@ -279,6 +279,18 @@ setting_value(List *settings, const char *name)
 	return "";
 }
 
+/* librdkafka shows them as it understood them, be they ours or its own defaults. */
+static int64
+conf_number(const rd_kafka_conf_t *conf, const char *name)
+{
+	char		value[32];
+	size_t		size = sizeof(value);
+
+	if (rd_kafka_conf_get(conf, name, value, &size) != RD_KAFKA_CONF_OK)
+		return 0;
+	return strtoll(value, NULL, 10);
+}
+
 static SeSource *
 kafka_open(Oid relid, Oid userid)
 {
@@ -314,6 +326,11 @@ kafka_open(Oid relid, Oid userid)
 	guard->callback.arg = guard;
 	MemoryContextRegisterResetCallback(CurrentMemoryContext, &guard->callback);
 
+	if (rd_kafka_version() < 0x02020000)
+	{
+		source->queue_records = conf_number(conf, "queued.min.messages");
+		source->queue_bytes = conf_number(conf, "queued.max.messages.kbytes") * 1024;
+	}
 	source->keep_messages = get_attnum(relid, "_headers") != InvalidAttrNumber;
 	source->topic = strdup(options.topic);
 	source->fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);

@@ -65,6 +65,12 @@ struct KafkaSource
 	int			npartitions;	/* size of the array */
 	KafkaPartition *partitions;
 
+	/* limits of the client's queue, see kafka_fetch.c; 0: of no interest */
+	int64		queue_records;
+	int64		queue_bytes;
+	bool		queue_full;		/* a limit was reached, and nobody told the client since that
+								 * there is room again */
+
 	/* the last trouble of the client as a whole, "" if none */
 	rd_kafka_resp_err_t trouble;
 	char		trouble_text[256];

@@ -14,6 +14,12 @@
  *
  *	  A stream with a column _headers reads messages in batches and keeps them until
  *	  release, since headers are parsed when somebody asks for them.
+ *
+ *	  A client whose queue is full stops to fetch, and librdkafka before 2.2 looks whether
+ *	  there is room again only when its thread has something else to do, or a
+ *	  second has passed.  A reader that was held up for a moment would lose that second
+ *	  as well, and while it catches up a second for each time that the queue fills.
+ *	  So the thread is given something to do as soon as the queue is half empty.
  */
 #include "postgres.h"
 
@@ -421,6 +427,54 @@ fetch_messages(KafkaSource *source, SeSourceBatch *batch, int max_records)
 	}
 }
 
+/* ---- the client's queue ---- */
+
+/*
+ * Give the threads that fetch our partitions something to do.  There is no call for
+ * that, but a question to a partition's leader goes through the same thread.  Its
+ * answer is not waited for.
+ */
+static void
+wake_client(KafkaSource *source)
+{
+	rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(source->npartitions);
+
+	for (int i = 0; i < source->npartitions; i++)
+		if (source->partitions[i].assigned && i < source->known_partitions)
+			rd_kafka_topic_partition_list_add(list, source->topic, i)->offset = RD_KAFKA_OFFSET_END;
+	if (list->cnt > 0)
+		(void) rd_kafka_offsets_for_times(source->client, list, 0);
+	rd_kafka_topic_partition_list_destroy(list);
+}
+
+/*
+ * Notice that the queue was full before this batch was taken from it, and wake the
+ * client when it is not any more.  Our thread alone takes from the queue, so when the
+ * client found it full we find it so, but for a batch.  Its bytes are reckoned by the
+ * batch's.
+ */
+static void
+watch_queue(KafkaSource *source, const SeSourceBatch *batch)
+{
+	int64		left;
+	int64		bytes = 0;
+
+	if (source->queue_records == 0 || batch->nrecords == 0)
+		return;
+	left = (int64) rd_kafka_queue_length(source->queue);
+	for (int i = 0; i < batch->nrecords; i++)
+		bytes += Max(batch->records[i].payload_len, 0) + Max(batch->records[i].key_len, 0);
+	if (left + 2 * batch->nrecords >= source->queue_records ||
+		(left + 2 * batch->nrecords) * bytes / batch->nrecords >= source->queue_bytes)
+		source->queue_full = true;
+	if (source->queue_full && left < source->queue_records / 2 &&
+		left * bytes / batch->nrecords < source->queue_bytes / 2)
+	{
+		wake_client(source);
+		source->queue_full = false;
+	}
+}
+
 /* ---- for the reader ---- */
 
 /*
@@ -440,6 +494,7 @@ se_kafka_fetch(SeSource *opaque, SeSourceBatch *batch, int max_records)
 		fetch_messages(source, batch, max_records);
 	else
 		fetch_copies(source, batch, max_records);
+	watch_queue(source, batch);
 
 	/* after the records: a doubt must not come later than those that it is about */
 	se_kafka_serve_events(source, batch);

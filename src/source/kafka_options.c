@@ -585,10 +585,9 @@ se_kafka_settings(Oid relid, Oid userid, const char **mechanism)
 	settings = add_setting(settings, "group.id", "stream_engine", NULL, false);
 
 	/*
-	 * A short queue stays in the processor's caches and takes little memory.  When a
-	 * limit of it is reached, librdkafka before 2.2 looks again after up to a second,
-	 * so what it holds is also about what a reader that catches up gets in a second:
-	 * who needs more raises the number, which counts over all partitions.
+	 * A short queue stays in the processor's caches and takes little memory.  The number
+	 * counts over all partitions.  When a limit of it is reached, librdkafka before 2.2
+	 * would look again after up to a second, but is woken (kafka_fetch.c).
 	 */
 	settings = add_setting(settings, "queued.min.messages", "100000", NULL, false);
 	settings = add_setting(settings, "queued.max.messages.kbytes", "65536", NULL, false);

@@ -15,12 +15,15 @@
  *	  that a bad machine can be told from a bad engine.  The arrival: when a plain
  *	  consumer in this process has been handed the record that the window waits
  *	  for, which is the last, over the partitions, of the first records from after
- *	  its end.  And the commit: how long a transaction takes, some time after the
- *	  window was seen, that logs a few bytes and does nothing else.
+ *	  its end.  And the commit: how long a transaction takes, on a connection of its
+ *	  own, that logs a few bytes and does nothing else.  It is tried at the window's
+ *	  end, and every WITNESS_EVERY from there until the window is seen, so that the
+ *	  longest of them has met the same stall of the disk, if there was one.  More often
+ *	  would have the engine wait for the flushes of these.
  *
  *	  Prints "ready", and then for each window a line: its end in microseconds
  *	  since 1970, and in microseconds the latency, the arrival after the window's
- *	  end (-1 without a topic, or if it is not known), and the commit before it.  The
+ *	  end (-1 without a topic, or if it is not known), and the longest commit.  The
  *	  first window seen is not counted: it may have been there before.  Ends after
  *	  WINDOWS windows, or when none has come for a minute.  Windows must end at
  *	  whole seconds; event times stand in the records as in those of orders.
@@ -40,8 +43,9 @@
 /* Arrivals are known of so many last seconds. */
 #define SECONDS_KEPT 256
 
-/* The commit is tried so long after a window was seen: windows follow each other by a second. */
-#define COMMIT_AFTER (SECOND / 2)
+/* So often a commit is tried while a window is waited for; and how often that is looked for. */
+#define WITNESS_EVERY (SECOND / 50)
+#define WITNESS_LOOKS (SECOND / 1000)
 
 typedef struct Arrival
 {
@@ -51,6 +55,13 @@ typedef struct Arrival
 } Arrival;
 
 static PGconn *connection;
+static PGconn *witness;
+
+/* Under witness_lock: the last end whose window was seen, and the commits since. */
+static pthread_mutex_t witness_lock = PTHREAD_MUTEX_INITIALIZER;
+static int64_t seen_end;
+static int64_t commit_began;	/* monotonic; 0: none is under way */
+static int64_t longest_commit = -1;
 
 static pthread_mutex_t arrivals_lock = PTHREAD_MUTEX_INITIALIZER;
 static Arrival arrivals[SECONDS_KEPT];
@@ -169,17 +180,83 @@ check(PGresult *result, ExecStatusType wanted, const char *what)
 		die("%s: %s", what, PQerrorMessage(connection));
 }
 
-/* Microseconds of a transaction that logs something and does nothing. */
-static int64_t
-commit_duration(void)
+static void
+pause_us(int64_t us)
 {
-	int64_t		start = monotonic_us();
-	PGresult   *result = PQexec(connection, "SELECT pg_logical_emit_message(true, 'latency', '')");
+	struct timespec pause = {us / SECOND, us % SECOND * 1000};
 
-	check(result, PGRES_TUPLES_OK, "cannot write to the log");
-	PQclear(result);
-	return monotonic_us() - start;
+	nanosleep(&pause, NULL);
 }
+
+/* ---- commits beside ---- */
+
+/* A transaction that logs something and does nothing. */
+static void
+try_commit(void)
+{
+	PGresult   *result;
+	int64_t		duration;
+
+	pthread_mutex_lock(&witness_lock);
+	commit_began = monotonic_us();
+	pthread_mutex_unlock(&witness_lock);
+	result = PQexec(witness, "SELECT pg_logical_emit_message(true, 'latency', '')");
+	if (PQresultStatus(result) != PGRES_TUPLES_OK)
+		die("cannot write to the log: %s", PQerrorMessage(witness));
+	PQclear(result);
+	pthread_mutex_lock(&witness_lock);
+	duration = monotonic_us() - commit_began;
+	if (duration > longest_commit)
+		longest_commit = duration;
+	commit_began = 0;
+	pthread_mutex_unlock(&witness_lock);
+}
+
+/* Try commits from the end of the window that is waited for next. */
+static void *
+try_commits(void *unused)
+{
+	int64_t		last = 0;
+
+	for (;;)
+	{
+		int64_t		now = wall_us();
+		int64_t		wanted;
+
+		pthread_mutex_lock(&witness_lock);
+		wanted = seen_end == 0 ? 0 : seen_end + SECOND;
+		pthread_mutex_unlock(&witness_lock);
+		if (wanted > 0 && now >= wanted && now - last >= WITNESS_EVERY)
+		{
+			last = now;
+			try_commit();
+		}
+		else
+			pause_us(WITNESS_LOOKS);
+	}
+	return NULL;
+}
+
+/*
+ * The longest of the commits until now, with the one under way, when the window ending at
+ * "end" has been seen; -1: there was none.
+ */
+static int64_t
+take_commit(int64_t end)
+{
+	int64_t		result;
+
+	pthread_mutex_lock(&witness_lock);
+	result = longest_commit;
+	if (commit_began > 0 && monotonic_us() - commit_began > result)
+		result = monotonic_us() - commit_began;
+	longest_commit = -1;
+	seen_end = end;
+	pthread_mutex_unlock(&witness_lock);
+	return result;
+}
+
+/* ---- the client ---- */
 
 int
 main(int argc, char **argv)
@@ -192,7 +269,7 @@ main(int argc, char **argv)
 	int64_t		interval;
 	int64_t		seen = 0;
 	int64_t		last_news;
-	int64_t		commit = -1;
+	pthread_t	thread;
 
 	tool_name = "latency";
 	if (argc != 5 && argc != 7)
@@ -205,6 +282,9 @@ main(int argc, char **argv)
 	connection = PQconnectdb(argv[1]);
 	if (PQstatus(connection) != CONNECTION_OK)
 		die("cannot connect: %s", PQerrorMessage(connection));
+	witness = PQconnectdb(argv[1]);
+	if (PQstatus(witness) != CONNECTION_OK)
+		die("cannot connect: %s", PQerrorMessage(witness));
 	table = PQescapeIdentifier(connection, argv[2], strlen(argv[2]));
 
 	/* The start comes first in the table's unique index; the end follows from it. */
@@ -218,6 +298,8 @@ main(int argc, char **argv)
 	PQclear(prepared);
 	if (argc == 7)
 		start_consumer(argv[5], argv[6]);
+	if (pthread_create(&thread, NULL, try_commits, NULL) != 0)
+		die("cannot start a thread");
 
 	setvbuf(stdout, NULL, _IOLBF, 0);
 	printf("ready\n");
@@ -227,12 +309,12 @@ main(int argc, char **argv)
 		const char *values[1] = {last};
 		PGresult   *result = PQexecPrepared(connection, "poll", 1, values, NULL, NULL, 0);
 		int64_t		now = wall_us();
-		struct timespec pause = {interval / SECOND, interval % SECOND * 1000};
 
 		check(result, PGRES_TUPLES_OK, "cannot read the result table");
 		for (int i = 0; i < PQntuples(result); i++)
 		{
 			int64_t		end = strtoll(PQgetvalue(result, i, 1), NULL, 10);
+			int64_t		commit = take_commit(end);
 
 			if (strcmp(last, "0") != 0)
 			{
@@ -242,14 +324,11 @@ main(int argc, char **argv)
 			}
 			snprintf(last, sizeof(last), "%s", PQgetvalue(result, i, 0));
 			last_news = now;
-			commit = -1;
 		}
 		PQclear(result);
-		if (commit < 0 && now - last_news > COMMIT_AFTER)
-			commit = commit_duration();
 		if (now - last_news > 60 * SECOND)
 			die("no window has closed for a minute");
-		nanosleep(&pause, NULL);
+		pause_us(interval);
 	}
 	PQfreemem(table);
 	PQfinish(connection);

@@ -16,6 +16,10 @@ from variants import AGGREGATES, JOBS, VARIANTS, topic_shape
 
 RECORD_WAIT_S = 60
 
+# The maximal rate is that over so many seconds, after as many others.
+MAXIMUM_WARM_UP_S = 5
+MAXIMUM_S = 15
+
 
 # ---- one job ----
 
@@ -289,7 +293,7 @@ def profile_job(name, server, kafka, options, path):
 class LatencyStream:
     """A stream and a query over a topic of its own that is being written."""
 
-    def __init__(self, name, server, kafka):
+    def __init__(self, name, server, kafka, beside=None):
         self.server, self.kafka = server, kafka
         self.topic = f"bench_{name}"
         self.stream, self.query = f"{self.topic}_stream", f"{self.topic}_query"
@@ -297,22 +301,27 @@ class LatencyStream:
             kafka.delete(self.topic)
         kafka.create(self.topic)
         server.create_stream(self.stream, self.topic, "0 seconds", "0")
-        server.create_queries(self.stream, {self.query: f"SELECT category, {AGGREGATES} FROM %s"
-                                            " GROUP BY tumble(event_time, '1 second'), category"})
+        queries = {self.query: f"SELECT category, {AGGREGATES} FROM %s GROUP BY tumble(event_time, '1 second'), category"}
+        if beside:
+            queries[f"{self.topic}_beside"] = beside
+        server.create_queries(self.stream, queries)
+        self.queries = list(queries)
 
     def produce(self, *options):
         return subprocess.Popen(self.kafka.orders(self.topic, "--partition-by", "round", *options),
                                 stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
     def drop(self):
-        self.server.drop(self.stream, [self.query])
+        self.server.drop(self.stream, self.queries)
         self.kafka.delete(self.topic)
 
 
 def maximal_rate(server, kafka, seconds):
     """
-    Records a second that the job takes, with the producer as fast as it can be on
-    the same machine: the records of the middle of the run.
+    Records a second that producer, broker and job sustain together on the same
+    machine, the producer as fast as it can be: the lesser of what is produced and
+    what is read over some seconds in the middle.  So neither a backlog that is read
+    off nor one that grows counts.
     """
     stream = LatencyStream("maximum", server, kafka)
     producer = stream.produce("--pace", "10000000", "--count", str(100_000_000))
@@ -322,10 +331,11 @@ def maximal_rate(server, kafka, seconds):
         while int(server.sql(consumed)) == 0:
             if time.monotonic() > until:
                 raise Failure("no record was consumed")
-        time.sleep(1)
-        start, first = time.monotonic(), int(server.sql(consumed))
+        time.sleep(MAXIMUM_WARM_UP_S)
+        start, produced, read = time.monotonic(), kafka.records(stream.topic), int(server.sql(consumed))
         time.sleep(seconds)
-        rate = (int(server.sql(consumed)) - first) / (time.monotonic() - start)
+        produced, read = kafka.records(stream.topic) - produced, int(server.sql(consumed)) - read
+        rate = min(produced, read) / (time.monotonic() - start)
     finally:
         producer.kill()
         producer.wait()
@@ -340,10 +350,11 @@ def middle_and_tail(values):
 def measure_latency(name, server, kafka, options):
     variant = VARIANTS[name]
     windows = options.windows
-    rate = variant["rate"] or int(maximal_rate(server, kafka, 5) / 2)
-    stream = LatencyStream(name, server, kafka)
+    rate = variant["rate"] or int(maximal_rate(server, kafka, MAXIMUM_S) / 2)
+    stream = LatencyStream(name, server, kafka, variant.get("beside"))
     noise = Noise()
-    producer = stream.produce("--pace", str(rate), "--count", str(rate * (windows + 120)))
+    producer = stream.produce("--pace", str(rate), "--count", str(rate * (windows + 120)),
+                              "--users", str(variant.get("users", 100_000)))
     try:
         cpu, wall = server.cpu(), time.monotonic()
         out = run(options.latency, server.conninfo(), stream.query, str(windows), "1000", kafka.bootstrap,

@@ -115,6 +115,11 @@ class Kafka:
     def delete(self, name):
         run(f"{self.tools}/kadmin", "delete", self.bootstrap, name)
 
+    def records(self, name):
+        """How many a topic holds that has never lost one."""
+        return sum(int(line.split()[2]) for line in
+                   run(f"{self.tools}/kadmin", "offsets", self.bootstrap, name).splitlines())
+
     def orders(self, name, *options):
         """The command that produces orders into a topic."""
         return [f"{self.tools}/orders", "--partitions", str(PARTITIONS), "--brokers", self.bootstrap,

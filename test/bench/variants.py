@@ -113,5 +113,8 @@ VARIANTS = {
                         title="window end to visible row, 20,000 events/s"),
     "latency_half": dict(kind="latency", rate=None, must=(None, 200), aim=(None, 60),
                          title="window end to visible row, half of the maximal rate"),
+    "latency_beside": dict(kind="latency", rate=20_000, must=(20, 50), aim=(8, 20), extra=True, users=400_000,
+                           beside=tumbling("user_id", "30 seconds"),
+                           title="the same at 20,000 events/s, 310,000 groups of another query closing every 30 s"),
 }
 DEFAULT = [name for name, variant in VARIANTS.items() if not variant.get("extra")]

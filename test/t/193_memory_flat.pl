@@ -96,7 +96,8 @@ cmp_ok($seq - $begun, '>=', $commits, 'it has committed so often');
 is($node->safe_psql('postgres', 'SELECT sum(next_offset) FROM stream_engine.stat_partitions WHERE query = \'totals\'::regclass'), $total, 'and read so many records');
 
 # A leak of 16 bytes a record, or of 64 kB a commit, would be 32 MB.  Between the first and the last
-# quarter of what was measured some MB may lie, as buffers are larger or smaller.
+# quarter of what was measured some MB may lie, as buffers are larger or smaller.  One step is left
+# out: a worker that gets no processor for a while finds more waiting than ever before.
 sub least
 {
 	my @sorted = sort { $a <=> $b } @_;
@@ -104,7 +105,8 @@ sub least
 }
 
 my $quarter = @own / 4;
-my $grown = least(@own[ -$quarter .. -1 ]) - least(@own[ 0 .. $quarter - 1 ]);
+my $step = (sort { $a <=> $b } map { $own[$_] - $own[ $_ - 1 ] } 1 .. $#own)[-1];
+my $grown = least(@own[ -$quarter .. -1 ]) - least(@own[ 0 .. $quarter - 1 ]) - $step;
 cmp_ok($grown, '<', 12 * 1024, "the process has not grown ($grown kB)");
 $grown = int(least(@contexts[ -$quarter .. -1 ]) - least(@contexts[ 0 .. $quarter - 1 ]));
 cmp_ok($grown, '<', 2 * 1024, "its memory contexts have not grown ($grown kB)");

@@ -26,6 +26,7 @@ use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use StreamEngine::Broker;
 use StreamEngine::Mockd;
+use StreamEngine::Node;
 use Test::More;
 use Time::HiRes qw(usleep);
 
@@ -58,7 +59,7 @@ sub new_node
 {
 	my ($name, %options) = @_;
 	my @server = $options{install_path} ? (install_path => $options{install_path}) : ();
-	my $node = PostgreSQL::Test::Cluster->new($name, @server);
+	my $node = StreamEngine::Node->new($name, @server);
 
 	$node->init(allows_streaming => $options{allows_streaming} // 0,
 		has_archiving => $options{archiving} // 0, extra => $options{init} // []);
