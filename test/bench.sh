@@ -20,6 +20,7 @@
 #   --profile-folder FOLDER   keep what perf recorded
 #   --kafka HOST:PORT         use this broker; topics orders_8 and so on are made there and kept
 #   -X PROPERTY=VALUE         of librdkafka in the raw consume
+#   --setting NAME=VALUE      of the servers that are measured
 #   --keep                    keep the work folder
 #
 # The method is described in test/bench/README.md.
@@ -49,6 +50,7 @@ done
 invocation_folder=$PWD
 se_init "$@"
 arguments=()
+settings=()
 bootstrap=
 json=
 compare=
@@ -69,7 +71,7 @@ while [ $# -gt 0 ]; do
 			continue
 			;;
 		--variant | --variants | --rounds | --events | --windows | --json | --compare | --profile | \
-			--profile-folder | --kafka | -X)
+			--profile-folder | --kafka | --setting | -X)
 			[ $# -ge 2 ] || se_die "$option needs a value"
 			;;
 		*)
@@ -92,6 +94,10 @@ while [ $# -gt 0 ]; do
 		--profile) profile=$2 ;;
 		--profile-folder) profile_folder=$(cd "$invocation_folder" && realpath -m "$2") ;;
 		--kafka) bootstrap=$2 ;;
+		--setting)
+			[[ $2 = ?*=* ]] || se_die "$option: \"$2\" is not NAME=VALUE"
+			settings+=("$2")
+			;;
 		-X) arguments+=(--property "$2") ;;
 	esac
 	shift 2
@@ -106,7 +112,8 @@ fi
 # checkpoints happen between the rounds.
 start()
 {
-	se_cluster "$1" --fsync shared_buffers=1GB max_wal_size=20GB checkpoint_timeout=1h
+	se_cluster "$1" --fsync shared_buffers=1GB max_wal_size=20GB checkpoint_timeout=1h \
+		${settings[@]+"${settings[@]}"}
 	se_start "$1"
 	arguments+=(--build "$2" "$SE_BIN" "$SE_WORK/$1.sock" "$SE_WORK/$1")
 }

@@ -36,6 +36,8 @@ extern int	se_state_memory;	/* stream_engine.state_memory: of the run cache,
 extern bool se_state_cache;		/* stream_engine.state_cache: read it */
 extern int	se_max_slices;		/* stream_engine.max_slices: slices a hopping
 								 * window */
+extern int	se_worker_free_memory;	/* stream_engine.worker_free_memory: that it
+									 * does not give back, kB */
 extern int	se_max_emit_rows;	/* stream_engine.max_emit_rows: of a closing
 								 * window in one transaction; 0 no limit */
 extern int	se_retry_interval;	/* stream_engine.retry_interval: first back-off,

@@ -28,6 +28,7 @@ int			se_max_commit_interval = 10000;
 int			se_state_log_rate = 16 * 1024;
 int			se_state_memory = 128 * 1024;
 bool		se_state_cache = true;
+int			se_worker_free_memory = 128 * 1024;
 int			se_max_slices = 10000;
 int			se_max_emit_rows = 20000;
 int			se_retry_interval = 1000;
@@ -107,6 +108,15 @@ se_define_settings(void)
 							 PGC_SUSET,
 							 GUC_NOT_IN_SAMPLE,
 							 NULL, NULL, NULL);
+
+	DefineCustomIntVariable("stream_engine.worker_free_memory",
+							"Free memory that a worker keeps for the next records instead of giving it back to the operating system.",
+							"Workers that start later use a new value. 0 leaves this to the C library.",
+							&se_worker_free_memory,
+							128 * 1024, 0, 2 * 1024 * 1024 - 1,
+							PGC_SIGHUP,
+							GUC_UNIT_KB,
+							NULL, NULL, NULL);
 
 	DefineCustomIntVariable("stream_engine.max_slices",
 							"Largest number of slices in a hopping or cumulating window.",

@@ -17,9 +17,9 @@
  *
  *	  Windows that overlap share what their slices hold (sliding.c).
  *
- *	  A slice whose runs hold many times the groups that they stand for is folded
- *	  into one run when it is flushed, so that state is bounded by the groups
- *	  and not by the commits.
+ *	  A slice whose runs hold several times the groups that they stand for is folded
+ *	  into one run when it is flushed (se_slice_is_folded), so that state is bounded by the
+ *	  groups and not by the commits.
  *
  *	  Slices outlive their last window by the allowed lateness, or by the
  *	  correction horizon where that is longer, and are dropped by the first commit
@@ -39,9 +39,10 @@
 
 /*
  * Folding makes all groups look changed, so where changes are emitted it waits for
- * a commit that emits them, up to this many runs.
+ * a commit that emits them, up to this many runs.  Where so many hold three entries a
+ * group most groups have changed anyhow, and a group would take a kilobyte.
  */
-#define FOLD_RUNS_CHANGES 256
+#define FOLD_RUNS_CHANGES 64
 
 #define MAX_RANGES 4096
 #define PREFETCHED_GROUPS 4

@@ -29,6 +29,10 @@
  *	  off, or handed over to another reader.  It is dumped, so that a restored database
  *	  knows which window its result table has only some rows of.
  *
+ *	  Emitting 1,000,000 groups took 3.4 s of CPU with 5000 rows a commit, 2.5 with 20,000
+ *	  and 1.9 with 100,000 or all at once, and the longest commit grew from 0.2 s
+ *	  over 0.5 and 1.2 to 7; hence the default of 20,000.
+ *
  *	  A query whose reader feeds no other disturbs nobody, and larger blocks of rows
  *	  in the order of the keys cost the index less: it emits more at a time.
  */

@@ -18,7 +18,7 @@
 #define REST_FACTOR 4
 
 /* Runs at which a bucket is folded by a commit that emits no changes: see close.c. */
-#define FOLD_RUNS_CHANGES 256
+#define FOLD_RUNS_CHANGES 64
 
 static void
 append_run(void *arg, const char *bytes, Size size, uint32 hash_low, uint32 hash_high, int ngroups)

@@ -64,6 +64,15 @@ def memory(pid):
     return values.get("VmHWM", 0), values.get("RssAnon", 0), values.get("RssShmem", 0)
 
 
+def page_faults(pid):
+    """Of a process so far, without those that read a file; 0 if it is gone."""
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return int(file.read().rsplit(")", 1)[1].split()[7])
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+
+
 class Noise:
     """CPU time that the hypervisor gave to others since this was made."""
 

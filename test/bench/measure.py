@@ -10,7 +10,7 @@ import subprocess
 import threading
 import time
 
-from machine import Failure, Noise, memory, percentile, process_ticks, run, say, summary, TICK
+from machine import Failure, Noise, memory, page_faults, percentile, process_ticks, run, say, summary, TICK
 from server import literal
 from variants import AGGREGATES, JOBS, VARIANTS, topic_shape
 
@@ -102,12 +102,13 @@ def run_job(server, kafka, name, number, options, profile=None):
             recorder.send_signal(signal.SIGINT)
             recorder.wait()
     wal = server.wal() - wal
-    readers = [memory(pid) for pid in server.readers()]
+    pids = server.readers()
+    readers = [memory(pid) for pid in pids]
     peak, private, shared = (sum(column) for column in zip(*readers)) if readers else (0, 0, 0)
     rows = sum(int(server.sql(f"SELECT count(*) FROM {query}")) for query in queries)
     result = dict(cpu_ns_per_event=cpu * 1e9 / shape["events"], wall_s=wall, events=shape["events"], rows=rows,
                   wal_bytes=wal, wal_bytes_per_event=wal / shape["events"], rss_mb=peak / 1024,
-                  private_mb=private / 1024, shared_mb=shared / 1024, **sampled)
+                  private_mb=private / 1024, shared_mb=shared / 1024, page_faults=sum(map(page_faults, pids)), **sampled)
 
     # Not a part of the cost, but a wrong answer is no measurement.
     factor = job.get("factor", 1)
