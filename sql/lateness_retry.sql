@@ -95,14 +95,60 @@ SET ROLE regress_retry;
 SELECT stream_engine.retry_late('tumbling');
 RESET ROLE;
 
--- headers are not kept, so a query over them would be given other records
-SELECT stream_engine.create_stream('shipped', server => 'retry_server', topic => 'orders',
-	columns => 'kind text, t timestamptz', event_time => 't', include => '{headers}', staging_retention => '0');
+-- late and bad records keep their headers: a query over these is given the same records again
+CREATE TABLE shipments (partition int, "offset" bigint, timestamp timestamptz, key bytea, value bytea, headers jsonb,
+	PRIMARY KEY (partition, "offset"));
+CREATE SERVER headers_server FOREIGN DATA WRAPPER stream_engine_table OPTIONS ("table" 'retry.shipments', partitions '1');
+SELECT stream_engine.create_stream('shipped', server => 'headers_server', topic => 'shipments',
+	columns => 'n int CONSTRAINT few CHECK (n < 10), t timestamptz EPOCH ''s''', event_time => 't', include => '{headers}', watermark_delay => '0',
+	staging_retention => '0');
 SELECT stream_engine.create_query('by_region', $$
-	SELECT _headers ->> 'region' AS region, count(*) AS n FROM shipped GROUP BY tumble(t, '10 minutes'), region $$,
-	correction_horizon => '1 hour', paused => true);
+	SELECT _headers ->> 'region' AS region, sum(n) AS n FROM shipped WHERE _headers ->> 'test' IS NULL GROUP BY tumble(t, '10 s'), region $$,
+	correction_horizon => '1 hour');
+INSERT INTO shipments SELECT 0, i - 1, now(), NULL, convert_to(format('{"n": %s, "t": %s}', n, t), 'UTF8'), h::jsonb
+	FROM (VALUES (1, 1, 5, '{"region": "north"}'), (2, 2, 5, '{"region": "south"}'), (3, 20, 25, '{"region": "north", "e": null}'), (4, 3, 35, NULL),
+		(5, 4, 6, '{"region": "south", "\\x": ["a", 1]}'), (6, 5, 6, '{"region": "north", "test": "1"}'), (7, 6, 7, '{"region": "east"}'),
+		(8, 30, 36, '{}')) AS r (i, n, t, h);
+CALL stream_engine.wait('by_region', '1 minute');
+SELECT extract(epoch FROM window_start) AS start, region, n, revision FROM by_region ORDER BY 1, 2;
+SELECT "offset", headers FROM stream_engine.late_events WHERE query = 'by_region'::regclass ORDER BY 1;
+SELECT "offset", reason, headers FROM stream_engine.dead_letters WHERE stream = 'shipped'::regclass ORDER BY 1;
 SELECT stream_engine.retry_late('by_region');
+ALTER FOREIGN TABLE shipped DROP CONSTRAINT few;
+SELECT stream_engine.retry_dead_letters('shipped');
+SELECT stream_engine.retry_dead_letters('shipped', 'true) UNION ALL SELECT 1, 2.5 WHERE (true');
+DO $$
+DECLARE
+	give_up timestamptz := clock_timestamp() + interval '1 minute';
+BEGIN
+	WHILE EXISTS (SELECT FROM stream_engine.late_event WHERE retry) OR EXISTS (SELECT FROM stream_engine.replay) LOOP
+		COMMIT;
+		IF clock_timestamp() > give_up THEN
+			RAISE 'the records are not retried';
+		END IF;
+		PERFORM pg_sleep(0.01);
+	END LOOP;
+END $$;
+-- what was bad has come late by now, with its headers
+SELECT "offset", headers FROM stream_engine.late_events WHERE query = 'by_region'::regclass ORDER BY 1;
+SELECT stream_engine.retry_late('by_region');
+DO $$
+DECLARE
+	give_up timestamptz := clock_timestamp() + interval '1 minute';
+BEGIN
+	WHILE EXISTS (SELECT FROM stream_engine.late_event WHERE retry) LOOP
+		COMMIT;
+		IF clock_timestamp() > give_up THEN
+			RAISE 'the records are not retried';
+		END IF;
+		PERFORM pg_sleep(0.01);
+	END LOOP;
+END $$;
+SELECT extract(epoch FROM window_start) AS start, region, n, is_final FROM by_region_live ORDER BY 1, 2;
+SELECT * FROM stream_engine.verify('by_region');
 SELECT stream_engine.drop_stream('shipped', cascade => true);
+DROP SERVER headers_server;
+DROP TABLE shipments;
 
 DROP VIEW accounts;
 SELECT stream_engine.drop_stream('orders', cascade => true);

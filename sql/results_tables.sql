@@ -76,6 +76,15 @@ SELECT count(*), count(*) FILTER (WHERE twice = n * 2 AND note = 'note ' || n AN
 SELECT count(*), count(*) FILTER (WHERE twice = n * 2 AND note = 'note ' || n AND mine = 7) AS right FROM changing;
 SELECT count(*) FROM stream_engine.verify('final');
 
+-- a column that has been altered has the precision that it was given, fresh rows too
+SELECT stream_engine.create_query('altered', $$
+	SELECT k, sum(v) / 8.0 AS part FROM orders GROUP BY tumble(t, '10 minutes'), k $$);
+DROP VIEW altered_live;
+ALTER TABLE altered ALTER COLUMN part TYPE numeric(10, 1);
+CALL send('00:21', 3);
+CALL send('00:31', 0);
+SELECT to_char(window_start, 'HH24:MI') AS w, k, part FROM altered ORDER BY window_start DESC, k LIMIT 4;
+
 SELECT stream_engine.drop_stream('orders', cascade => true);
 DROP SCHEMA tables CASCADE;
 DROP SERVER tables_server;

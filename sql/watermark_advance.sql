@@ -86,6 +86,22 @@ SELECT stream_engine.advance_watermark('advance_rows', '2026-01-01');
 RESET ROLE;
 DROP ROLE advance_other;
 
+-- no time lies before the first one
+CREATE TABLE advance_first (LIKE advance_log);
+CREATE SERVER advance_first_server FOREIGN DATA WRAPPER stream_engine_table
+	OPTIONS (table 'public.advance_first', partitions '1');
+SELECT stream_engine.create_stream('advance_old', 'advance_first_server', NULL,
+	$$ t timestamptz $$, event_time => 't', watermark_delay => '10 s', idle_timeout => '1 hour', staging_retention => '0');
+SELECT stream_engine.create_query('advance_olds',
+	$$ SELECT count(*) AS n FROM advance_old GROUP BY tumble(t, '1 hour') $$);
+INSERT INTO advance_first VALUES (0, 0, NULL, NULL, convert_to('{"t": "4714-11-24 00:00:00+00 BC"}', 'UTF8'));
+CALL stream_engine.wait('advance_old', '1 minute');
+SELECT max_event_time, watermark FROM stream_engine.stat_partitions WHERE stream = 'advance_old'::regclass;
+SELECT finding FROM stream_engine.why('advance_olds');
+SELECT stream_engine.drop_stream('advance_old', true);
+DROP SERVER advance_first_server;
+DROP TABLE advance_first;
+
 DROP VIEW advance_watermarks;
 SELECT stream_engine.drop_stream('advance_rows', true);
 DROP SERVER advance_server;

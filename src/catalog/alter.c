@@ -415,7 +415,7 @@ se_purge_dead_letters(PG_FUNCTION_ARGS)
 
 	n = se_spi("DELETE FROM stream_engine.dead_letter d WHERE d.reason = 'bad' AND" PASSED,
 			   2, types, values, NULL, SPI_OK_DELETE);
-	n += se_spi("UPDATE stream_engine.dead_letter d SET key = NULL, payload = NULL, purged = true"
+	n += se_spi("UPDATE stream_engine.dead_letter d SET key = NULL, payload = NULL, headers = NULL, purged = true"
 				" WHERE d.reason <> 'bad' AND NOT d.purged AND" PASSED, 2, types, values, NULL,
 				SPI_OK_UPDATE);
 	se_catalog_end(&scope);

@@ -307,9 +307,35 @@ se_stream_lookup(Oid relid, AttrNumber *event_time)
 	" (extract(epoch FROM q.state_ttl) * 1000000)::bigint," \
 	" (extract(epoch FROM q.emit_interval) * 1000000)::bigint," \
 	" (extract(epoch FROM q.correction_horizon) * 1000000)::bigint, p.changes_seq, p.changes_at," \
-	" q.late_purged, q.kept_from, c.window_start, c.window_end, c.next_hash" \
+	" q.late_purged, q.kept_from, c.window_start, c.window_end, c.next_hash," \
+	" p.windows_closed > 0 OR p.rows_out > 0, p.emitted_from, p.emitted_through" \
 	" FROM stream_engine.query q LEFT JOIN stream_engine.query_progress p ON p.query = q.id" \
 	" LEFT JOIN stream_engine.closing c ON c.query = q.id "
+
+static void
+load_emitted(SeQueryDef *query, HeapTuple tuple)
+{
+	Datum	   *bounds[2];
+	int			n[2];
+
+	for (int i = 0; i < 2; i++)
+	{
+		bool		isnull;
+		Datum		value = column_datum(tuple, 30 + i, &isnull);
+
+		if (isnull)
+			return;
+		deconstruct_array(DatumGetArrayTypeP(value), TIMESTAMPTZOID, 8, true, TYPALIGN_DOUBLE,
+						  &bounds[i], NULL, &n[i]);
+	}
+	query->nemitted = Min(n[0], n[1]);
+	query->emitted = palloc(sizeof(SeEmittedSpan) * Max(query->nemitted, 1));
+	for (int i = 0; i < query->nemitted; i++)
+	{
+		query->emitted[i].from = DatumGetTimestampTz(bounds[0][i]);
+		query->emitted[i].through = DatumGetTimestampTz(bounds[1][i]);
+	}
+}
 
 static SeQueryDef *
 query_of_row(HeapTuple tuple)
@@ -366,6 +392,9 @@ query_of_row(HeapTuple tuple)
 		query->closing_end = DatumGetTimestampTz(column_datum(tuple, 27, &isnull));
 		query->closing_hash = column_int(tuple, 28);
 	}
+	value = column_datum(tuple, 29, &isnull);
+	query->has_emitted = !isnull && DatumGetBool(value);
+	load_emitted(query, tuple);
 	return query;
 }
 

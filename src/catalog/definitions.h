@@ -35,6 +35,16 @@ typedef struct SeStream
 	SeStreamOptions options;
 } SeStream;
 
+/*
+ * Windows that were emitted before the query's first complete window became a later one: those
+ * that start at "from" or after it, and end at "through" or before it.
+ */
+typedef struct SeEmittedSpan
+{
+	TimestampTz from;
+	TimestampTz through;
+} SeEmittedSpan;
+
 typedef struct SeQueryDef
 {
 	int32		id;
@@ -62,6 +72,9 @@ typedef struct SeQueryDef
 	int32		reader;
 	TimestampTz closed_through;
 	TimestampTz complete_from;
+	bool		has_emitted;	/* a window, at some time */
+	int			nemitted;
+	SeEmittedSpan *emitted;		/* [nemitted], ascending */
 	bool		closing;		/* closed windows are still to be emitted, from here on: */
 	TimestampTz closing_start;
 	TimestampTz closing_end;
@@ -82,6 +95,21 @@ typedef struct SeReaderDef
 	int64		seq;
 	TimestampTz watermark;
 } SeReaderDef;
+
+/*
+ * Whether a window is complete: it is emitted when it closes, and corrected.  One that has
+ * been emitted stays so, though the first complete window is a later one by now.
+ */
+static inline bool
+se_query_completes(const SeQueryDef *query, TimestampTz start, TimestampTz end)
+{
+	if (start >= query->complete_from || query->emit_partial)
+		return true;
+	for (int i = 0; i < query->nemitted; i++)
+		if (start >= query->emitted[i].from && end <= query->emitted[i].through)
+			return true;
+	return false;
+}
 
 /* The second library; loaded at the first call. */
 extern const SeSourceLibrary *se_source(void);

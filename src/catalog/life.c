@@ -377,9 +377,10 @@ settle(SeStream *stream, const char *start)
 	/* what has been skipped is skipped by all from here on */
 	change("UPDATE stream_engine.dead_letter SET read_by = NULL WHERE stream = $1"
 		   " AND read_by IS NOT NULL", stream->id, SPI_OK_UPDATE);
-	/* the windows that late records were to be counted in have no state here */
-	change("UPDATE stream_engine.late_event l SET retry = false FROM stream_engine.query q"
-		   " WHERE q.stream = $1 AND l.query = q.id AND l.retry", stream->id, SPI_OK_UPDATE);
+	/* the windows of late records have no state here, and the records may be read again */
+	change("UPDATE stream_engine.late_event l SET retry = false, former = true"
+		   " FROM stream_engine.query q WHERE q.stream = $1 AND l.query = q.id"
+		   " AND (l.retry OR NOT l.former)", stream->id, SPI_OK_UPDATE);
 	/* the option may have been set since the stream was made without */
 	if (stream->options.staging_retention > 0 &&
 		OidIsValid(get_relname_relid(se_staging_table_name(stream->id, 0),

@@ -73,14 +73,18 @@ CREATE TABLE stream_engine.late_event (
 	windows tstzrange[] NOT NULL,
 	partly boolean NOT NULL DEFAULT false,
 	retry boolean NOT NULL DEFAULT false,
+	former boolean NOT NULL DEFAULT false,
 	kafka_timestamp timestamptz,
 	key bytea,
 	payload bytea NOT NULL,
+	headers jsonb,
 	seen_at timestamptz NOT NULL,
 	PRIMARY KEY (query, partition, "offset")
 );
 CREATE INDEX late_event_retry_idx ON stream_engine.late_event (query) WHERE retry;
 COMMENT ON TABLE stream_engine.late_event IS 'records that came after their windows had closed: all of them, or (partly) some while others took the record';
+COMMENT ON COLUMN stream_engine.late_event.former IS 'came before the stream was restored from a dump and given a new position: the windows have no state here, and the record may be read again';
+COMMENT ON COLUMN stream_engine.late_event.headers IS 'what column _headers showed, if the stream has it; null: none';
 
 CREATE TABLE stream_engine.failed_record (
 	query integer NOT NULL REFERENCES stream_engine.query ON DELETE CASCADE,
@@ -103,6 +107,7 @@ CREATE TABLE stream_engine.dead_letter (
 	kafka_timestamp timestamptz,
 	key bytea,
 	payload bytea,
+	headers jsonb,
 	sqlstate text,
 	message text,
 	column_name text,
@@ -168,6 +173,8 @@ CREATE TABLE stream_engine.query_progress (
 	reader integer NOT NULL REFERENCES stream_engine.reader ON DELETE CASCADE,
 	closed_through timestamptz NOT NULL DEFAULT '-infinity',
 	complete_from timestamptz NOT NULL DEFAULT '-infinity',
+	emitted_from timestamptz[],
+	emitted_through timestamptz[],
 	windows_closed bigint NOT NULL DEFAULT 0,
 	windows_incomplete bigint NOT NULL DEFAULT 0,
 	rows_out bigint NOT NULL DEFAULT 0,
@@ -180,6 +187,9 @@ CREATE TABLE stream_engine.query_progress (
 ) WITH (fillfactor = 40, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 500);
 CREATE INDEX query_progress_reader_idx ON stream_engine.query_progress (reader);
 COMMENT ON TABLE stream_engine.query_progress IS 'how far each query''s windows have been closed, and which reader feeds it';
+COMMENT ON COLUMN stream_engine.query_progress.complete_from IS 'windows that start earlier are not emitted, unless they have been';
+COMMENT ON COLUMN stream_engine.query_progress.emitted_from IS 'what complete_from was while windows were emitted, each time that it became later';
+COMMENT ON COLUMN stream_engine.query_progress.emitted_through IS 'what closed_through was at each of these times: windows that start and end between the two have been emitted';
 COMMENT ON COLUMN stream_engine.query_progress.joined_seq IS 'the reader''s last commit that the query had no part in';
 COMMENT ON COLUMN stream_engine.query_progress.ledger_shift IS 'what makes the reader''s numbers of commits those of the query, which count on when it changes readers';
 
@@ -247,7 +257,8 @@ CREATE TABLE stream_engine.replay (
 	"offset" bigint NOT NULL,
 	kafka_timestamp timestamptz,
 	key bytea,
-	payload bytea
+	payload bytea,
+	headers jsonb
 );
 CREATE UNIQUE INDEX replay_idx ON stream_engine.replay (reader, query, partition, "offset") NULLS NOT DISTINCT;
 COMMENT ON TABLE stream_engine.replay IS 'records that wait to be processed again: dead letters by a whole reader (query is null), late records by one of its queries';

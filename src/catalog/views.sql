@@ -58,7 +58,8 @@ CREATE VIEW stream_engine.stat_partitions WITH (security_barrier) AS
 		p.partition, COALESCE(o.start_offset, p.start_offset) AS start_offset, p.next_offset, p.high_offset,
 		GREATEST(p.high_offset - p.next_offset, 0) AS lag,
 		p.max_event_time,
-		p.max_event_time - d.delay AS watermark,
+		CASE WHEN p.max_event_time < '4714-11-24 00:00:00+00 BC'::timestamptz + d.delay THEN '-infinity'
+			ELSE p.max_event_time - d.delay END AS watermark,
 		p.idle,
 		NOT p.idle AND p.max_event_time =
 			min(p.max_event_time) FILTER (WHERE NOT p.idle) OVER (PARTITION BY p.reader) AS holds_watermark,
@@ -170,7 +171,7 @@ COMMENT ON FUNCTION stream_engine.readable(bytea) IS 'bytes as text, NULL if the
 
 CREATE VIEW stream_engine.late_events WITH (security_barrier) AS
 	SELECT q.result AS query, l.partition, l."offset", l.event_time, l.watermark, l.windows,
-		l.kafka_timestamp, l.key, stream_engine.readable(l.payload) AS record, l.payload, l.seen_at
+		l.kafka_timestamp, l.key, stream_engine.readable(l.payload) AS record, l.payload, l.headers, l.seen_at
 	FROM stream_engine.late_event l
 	JOIN stream_engine.query q ON q.id = l.query
 	JOIN pg_catalog.pg_class c ON c.oid = q.batch_view
@@ -180,7 +181,7 @@ GRANT SELECT ON stream_engine.late_events TO PUBLIC;
 
 CREATE VIEW stream_engine.late_assignments WITH (security_barrier) AS
 	SELECT q.result AS query, l.partition, l."offset", l.event_time, l.watermark, l.windows,
-		l.kafka_timestamp, l.key, stream_engine.readable(l.payload) AS record, l.payload, l.seen_at
+		l.kafka_timestamp, l.key, stream_engine.readable(l.payload) AS record, l.payload, l.headers, l.seen_at
 	FROM stream_engine.late_event l
 	JOIN stream_engine.query q ON q.id = l.query
 	JOIN pg_catalog.pg_class c ON c.oid = q.batch_view
@@ -200,7 +201,7 @@ GRANT SELECT ON stream_engine.failed_records TO PUBLIC;
 
 CREATE VIEW stream_engine.dead_letters WITH (security_barrier) AS
 	SELECT s.relation AS stream, d.partition, d."offset", d.reason, d.sqlstate, d.message, d.column_name,
-		d.kafka_timestamp, d.key, stream_engine.readable(d.payload) AS record, d.payload, d.seen_at
+		d.kafka_timestamp, d.key, stream_engine.readable(d.payload) AS record, d.payload, d.headers, d.seen_at
 	FROM stream_engine.dead_letter d
 	JOIN stream_engine.stream s ON s.id = d.stream
 	JOIN pg_catalog.pg_class c ON c.oid = s.relation

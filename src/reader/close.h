@@ -63,11 +63,11 @@ extern SeWindowBounds *se_slices_windows(const ReaderQuery *query, OpenSlice **s
 extern int	se_window_members(const ReaderQuery *query, const SeWindowBounds *window,
 							  OpenSlice **slices, int nslices, OpenSlice **members);
 
-/* Whether a window is emitted: it is complete, or partial ones are wanted. */
+/* Whether a window is emitted. */
 static inline bool
 se_window_is_emitted(const ReaderQuery *query, const SeWindowBounds *window)
 {
-	return window->start >= query->complete_from || query->def->emit_partial;
+	return se_query_completes(query->def, window->start, window->end);
 }
 
 /*

@@ -168,6 +168,31 @@ advance_reader(Reader *reader, TimestampTz *watermark, TimestampTz now)
 	return true;
 }
 
+/* What has been emitted before complete_from rose in this cycle; that is rare. */
+static void
+store_emitted(const ReaderQuery *query)
+{
+	const SeQueryDef *def = query->def;
+	Oid			types[] = {INT4OID, TIMESTAMPTZARRAYOID, TIMESTAMPTZARRAYOID};
+	Datum		values[3];
+	Datum	   *bounds;
+
+	if (def->nemitted == query->nemitted_stored)
+		return;
+	bounds = palloc(sizeof(Datum) * def->nemitted);
+	values[0] = Int32GetDatum(def->id);
+	for (int i = 0; i < def->nemitted; i++)
+		bounds[i] = TimestampTzGetDatum(def->emitted[i].from);
+	values[1] = PointerGetDatum(construct_array(bounds, def->nemitted, TIMESTAMPTZOID, 8, true,
+												TYPALIGN_DOUBLE));
+	for (int i = 0; i < def->nemitted; i++)
+		bounds[i] = TimestampTzGetDatum(def->emitted[i].through);
+	values[2] = PointerGetDatum(construct_array(bounds, def->nemitted, TIMESTAMPTZOID, 8, true,
+												TYPALIGN_DOUBLE));
+	se_spi("UPDATE stream_engine.query_progress SET emitted_from = $2, emitted_through = $3"
+		   " WHERE query = $1", lengthof(types), types, values, NULL, SPI_OK_UPDATE);
+}
+
 static void
 store_query(Reader *reader, ReaderQuery *query, TimestampTz watermark, TimestampTz now)
 {
@@ -216,7 +241,7 @@ store_query(Reader *reader, ReaderQuery *query, TimestampTz watermark, Timestamp
 	}
 	values[0] = Int32GetDatum(query->def->id);
 	values[1] = TimestampTzGetDatum(watermark);
-	values[2] = TimestampTzGetDatum(query->complete_from);
+	values[2] = TimestampTzGetDatum(query->def->complete_from);
 	values[3] = Int64GetDatum(query->windows_closed);
 	values[4] = Int64GetDatum(query->windows_incomplete);
 	values[5] = Int64GetDatum(query->rows_out);
@@ -233,6 +258,7 @@ store_query(Reader *reader, ReaderQuery *query, TimestampTz watermark, Timestamp
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("query %s has been dropped", query->def->name)));
+	store_emitted(query);
 	se_closing_store(query);
 }
 
@@ -300,6 +326,8 @@ after_commit(Reader *reader, TimestampTz watermark, const bool *idle, TimestampT
 		ReaderQuery *query = &reader->queries[q];
 
 		query->closed_through = watermark;
+		query->def->has_emitted |= query->windows_closed > 0;
+		query->nemitted_stored = query->def->nemitted;
 		query->windows_closed = query->windows_incomplete = query->rows_out = 0;
 		memset(query->counters, 0, sizeof(QueryCounters) * reader->npartitions);
 		se_query_next_close(query);

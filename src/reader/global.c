@@ -29,6 +29,7 @@
  */
 #include "postgres.h"
 
+#include "miscadmin.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
@@ -369,6 +370,7 @@ expire_keys(GlobalCommit *commit, SeMemtable *base, TimestampTz watermark, Times
 	query->last_expired = watermark;
 	while ((group = se_memtable_next(base, &position)) != NULL)
 	{
+		CHECK_FOR_INTERRUPTS();
 		if (last_of(query, base, group) + query->def->state_ttl > watermark)
 			continue;
 		/* its row is still to be written */

@@ -142,7 +142,7 @@ load_query(Reader *reader, ReaderQuery *query, SeQueryDef *def)
 	query->has_changed = query->plan->window.kind == SE_WINDOW_GLOBAL;
 	query->closed_through = reader->def->watermark > def->closed_through ?
 		def->closed_through : reader->def->watermark;
-	query->complete_from = def->complete_from;
+	query->nemitted_stored = def->nemitted;
 	load_origin(query);
 	se_closing_load(query);
 	query->lateness = def->allowed_lateness;

@@ -217,8 +217,8 @@ is_shown(const OpenScan *scan, OpenWindow *window)
 			window->next_hash = (uint32) def->closing_hash;
 	}
 	/* one that has been begun is finished */
-	return window->next_hash > 0 || window->bounds.start >= def->complete_from ||
-		def->emit_partial || scan->plan->window.kind == SE_WINDOW_GLOBAL;
+	return window->next_hash > 0 || scan->plan->window.kind == SE_WINDOW_GLOBAL ||
+		se_query_completes(def, window->bounds.start, window->bounds.end);
 }
 
 /* The open windows that have state, each with its slices. */
@@ -385,7 +385,8 @@ session_ends(OpenScan *scan, SeGroup *group)
 	/* one that has been emitted is kept as long as late rows may join it */
 	if (last + gap <= scan->def->closed_through)
 		return false;
-	return first >= scan->def->complete_from || scan->def->emit_partial;
+	return se_query_completes(scan->def, first, last + gap) ||
+		se_session_was_emitted(scan->def, scan->table, group, naggs);
 }
 
 /* Whether slice i, which begins in the window, is part of it. */

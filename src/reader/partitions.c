@@ -66,7 +66,7 @@ se_partition_watermark(const Reader *reader, const ReaderPartition *partition)
 {
 	if (partition->max_event_time == DT_NOBEGIN)
 		return DT_NOBEGIN;
-	return partition->max_event_time - reader->stream->options.watermark_delay;
+	return se_time_before(partition->max_event_time, reader->stream->options.watermark_delay);
 }
 
 /* After the committed watermarks or idle flags have changed. */

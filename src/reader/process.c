@@ -43,6 +43,7 @@ static OpenSlice *row_slice[SE_BATCH_MAX];
 static OpenSlice *touched[SE_BATCH_MAX];
 static SeGroup *groups[SE_BATCH_MAX];
 static bool replaying;			/* the records have been read before */
+static TimestampTz judged_at;	/* by one clock, though some may be judged twice */
 
 /* ---- slices ---- */
 
@@ -260,7 +261,7 @@ static int
 judge_batch(Reader *reader, SeBatch *batch, const SeRecord *records, int nrecords)
 {
 	int64	   *event_time = batch->columns[reader->stream->event_time - 1].v.i64;
-	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz now = judged_at;
 	bool		processing_time = reader->stream->options.processing_time;
 	TimestampTz latest = processing_time ? DT_NOEND : now + reader->stream->options.max_future;
 	int			ngood = 0;
@@ -345,7 +346,7 @@ judge_replayed(Reader *reader, SeBatch *batch, const SeRecord *records, int nrec
 	int64	   *event_time = batch->columns[reader->stream->event_time - 1].v.i64;
 	bool		processing_time = reader->stream->options.processing_time;
 	TimestampTz latest = processing_time ? DT_NOEND :
-		GetCurrentTimestamp() + reader->stream->options.max_future;
+		judged_at + reader->stream->options.max_future;
 	int			ngood = 0;
 	int			error = 0;
 
@@ -474,6 +475,7 @@ assign_slices(Reader *reader, ReaderQuery *query, const SeBatch *batch, const Se
 		int			row = rows[i];
 		TimestampTz t = event_time[row];
 		OpenSlice  *target;
+		bool		complete;
 
 		if (slice == NULL || t < slice->start || t >= slice->end || query->plan->zone_column != 0)
 		{
@@ -493,14 +495,17 @@ assign_slices(Reader *reader, ReaderQuery *query, const SeBatch *batch, const Se
 			slice = se_slice_get(query, start, end);
 		}
 		query->counters[records[row].partition].dirty = true;
-		if (se_query_refuses(query, slice->last_end, row_watermark[row]))
+		complete = slice->last_start >= query->def->complete_from || query->def->emit_partial ||
+			se_slice_is_complete(query, slice, row_watermark[row]);
+		if (se_query_refuses(query, slice->last_end, row_watermark[row]) ||
+			(!complete && se_slice_has_emitted(query, slice)))
 		{
 			late_record(reader, query, slice, &records[row], t, row_watermark[row]);
 			if (forget_empty_slice(query, slice))
 				slice = NULL;
 			continue;
 		}
-		if (slice->last_start < query->complete_from && !query->def->emit_partial)
+		if (!complete)
 		{
 			query->counters[records[row].partition].before_start++;
 			continue;
@@ -650,22 +655,6 @@ se_add_rows(Reader *reader, ReaderQuery *query, const SeBatch *batch, const SeRe
 	se_add_to_slices(query, batch, added_rows, row_slice, kept);
 }
 
-static void
-set_complete_from(Reader *reader, ReaderQuery *query)
-{
-	/* the clock leaves nothing out: decided when the query was made, or when it joined */
-	if (reader->stream->options.processing_time || query->begins != NULL)
-		return;
-	for (int i = 0; i < reader->npartitions; i++)
-	{
-		const ReaderPartition *partition = &reader->partitions[i];
-
-		if (!partition->complete && partition->first_event_time != DT_NOEND)
-			query->complete_from = Max(query->complete_from, partition->first_event_time +
-									   reader->stream->options.watermark_delay);
-	}
-}
-
 /* Take back rows that were assigned to slices and have such a key. */
 static int
 drop_long_keys(Reader *reader, ReaderQuery *query, const SeRecord *records, int *rows, int n)
@@ -757,7 +746,7 @@ process_query(Reader *reader, ReaderQuery *query, SeBatch *batch, const SeRecord
 	n = se_eval_filter(query->eval, batch, query_rows, ngood);
 	if (query->plan->window.kind != SE_WINDOW_SESSION)
 		count_filtered(query, records, good, ngood, query_rows, n);
-	set_complete_from(reader, query);
+	se_set_complete_from(reader, query);
 	if (query->plan->window.kind == SE_WINDOW_SESSION)
 	{
 		int			taken = se_session_process(reader, query, batch, records, query_rows, n,
@@ -908,7 +897,8 @@ process_sessions(Reader *reader, SeBatch *batch, const SeRecord *records, int nr
 	for (int i = 0; i < reader->nqueries; i++)
 	{
 		ReaderQuery *query = &reader->queries[i];
-		TimestampTz complete_from = query->complete_from;
+		TimestampTz complete_from = query->def->complete_from;
+		int			nemitted = query->def->nemitted;
 		int			stop;
 
 		if (query->plan->window.kind != SE_WINDOW_SESSION || *ngood == 0)
@@ -921,8 +911,9 @@ process_sessions(Reader *reader, SeBatch *batch, const SeRecord *records, int nr
 			unjudge(reader, mark);
 			*ngood = judge(reader, batch, records, nrecords);
 			/* the first record of a partition has no say in a commit before it */
-			query->complete_from = complete_from;
-			set_complete_from(reader, query);
+			query->def->complete_from = complete_from;
+			query->def->nemitted = nemitted;
+			se_set_complete_from(reader, query);
 			/* its partition is not idle: the commit must get as far as the record's watermark */
 			reader->partitions[records[stop].partition].caught_up = false;
 		}
@@ -950,6 +941,7 @@ process_records(Reader *reader, const SeRecord *records, int nrecords, Judge jud
 	batch = se_source()->decoder_batch(reader->decoder);
 
 	replaying = judge == judge_replayed;
+	judged_at = GetCurrentTimestamp();
 	mark_judging(reader, &mark);
 	ngood = judge(reader, batch, records, nrecords);
 	nrecords = process_sessions(reader, batch, records, nrecords, judge, &mark, &ngood);

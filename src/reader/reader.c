@@ -700,6 +700,9 @@ drain(Reader *reader, bool *more)
 		}
 		if (nrecords < fetched->nrecords && !reader->pause_wanted)
 			se_merge_pass(reader, fetched, nrecords);
+		/* an end lies behind records that are not taken when the stream stops */
+		if (reader->pause_wanted)
+			fetched->nevents = 0;
 		for (int i = 0; i < fetched->nevents; i++)
 			if (fetched->events[i].kind == SE_EVENT_EOF)
 				handle_event(reader, &fetched->events[i]);

@@ -148,7 +148,7 @@ typedef struct ReaderQuery
 	struct SeRevival *revival;	/* those that the running cycle looks at, or NULL */
 	TimestampTz next_close;		/* earliest end of an open window, or DT_NOEND */
 	TimestampTz closed_through; /* committed */
-	TimestampTz complete_from;
+	int			nemitted_stored;	/* of def->emitted, committed */
 	int64	   *begins;			/* [partition] the query's first offset, if it has
 								 * joined the reader later; else NULL */
 	int			nbegins;
@@ -315,6 +315,12 @@ extern void se_query_next_close(ReaderQuery *query);
 
 extern void se_process_late(Reader *reader, ReaderQuery *query, const SeRecord *records,
 							int nrecords, TimestampTz *event_time);
+
+/* first_window.c */
+extern bool se_slice_is_complete(const ReaderQuery *query, const OpenSlice *slice,
+								 TimestampTz watermark);
+extern bool se_slice_has_emitted(const ReaderQuery *query, const OpenSlice *slice);
+extern void se_set_complete_from(Reader *reader, ReaderQuery *query);
 
 /* retry.c */
 extern bool se_retry_records(Reader *reader);

@@ -23,6 +23,7 @@
 #include "fmgr.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/jsonb.h"
 #include "utils/lsyscache.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
@@ -67,7 +68,7 @@ waiting_records(Reader *reader, int *nrecords)
 	values[0] = Int32GetDatum(reader->def->id);
 	values[1] = Int32GetDatum(SE_BATCH_MAX);
 	se_catalog_begin(&scope);
-	se_spi("SELECT partition, \"offset\", kafka_timestamp, key, payload FROM stream_engine.replay"
+	se_spi("SELECT partition, \"offset\", kafka_timestamp, key, payload, headers FROM stream_engine.replay"
 		   " WHERE reader = $1 AND query IS NULL ORDER BY partition, \"offset\" LIMIT $2",
 		   2, types, values, NULL, SPI_OK_SELECT);
 	inner = MemoryContextSwitchTo(reader->cycle);
@@ -87,8 +88,9 @@ waiting_records(Reader *reader, int *nrecords)
 		record->timestamp = isnull ? SE_NO_TIMESTAMP : DatumGetTimestampTz(value);
 		record->key = copy_bytes(tuple, 4, &record->key_len);
 		record->payload = copy_bytes(tuple, 5, &record->payload_len);
-		/* headers are not kept with dead letters */
 		record->flags = SE_RECORD_JSONB_HEADERS;
+		value = SPI_getbinval(tuple, desc, 6, &isnull);
+		record->handle = isnull ? NULL : DatumGetJsonbPCopy(value);
 	}
 	MemoryContextSwitchTo(inner);
 	se_catalog_end(&scope);
@@ -162,6 +164,7 @@ matching_letters(Oid stream, const char *condition, Datum *partitions, Datum *of
 	SPIPlanPtr	plan;
 	SeRecord   *records;
 	uint64		n;
+	int			result;
 	char	   *sql;
 
 	/* on lines of its own, so that a comment in it ends there */
@@ -173,7 +176,15 @@ matching_letters(Oid stream, const char *condition, Datum *partitions, Datum *of
 		ereport(ERROR,
 				(errcode(ERRCODE_SYNTAX_ERROR),
 				 errmsg("the condition must be one expression over the columns of stream_engine.dead_letters")));
-	if (SPI_execute_plan(plan, &value, NULL, false, 0) != SPI_OK_SELECT)
+	result = SPI_execute_plan(plan, &value, NULL, false, 0);
+	if (result == SPI_OK_SELECT &&
+		(SPI_tuptable->tupdesc->natts != 2 ||
+		 SPI_gettypeid(SPI_tuptable->tupdesc, 1) != INT4OID ||
+		 SPI_gettypeid(SPI_tuptable->tupdesc, 2) != INT8OID))
+		ereport(ERROR,
+				(errcode(ERRCODE_SYNTAX_ERROR),
+				 errmsg("the condition must be one expression over the columns of stream_engine.dead_letters")));
+	if (result != SPI_OK_SELECT)
 		ereport(ERROR,
 				(errcode(ERRCODE_SYNTAX_ERROR),
 				 errmsg("the condition must not change anything")));
@@ -239,8 +250,8 @@ se_retry_dead_letters(PG_FUNCTION_ARGS)
 		   "  AND (d.partition, d.\"offset\") IN (SELECT h.partition, h.\"offset\" FROM held h) RETURNING d.*),"
 		   " released AS (DELETE FROM stream_engine.dead_letter_reader h USING letter l, stream_engine.reader r"
 		   "  WHERE h.partition = l.partition AND h.\"offset\" = l.\"offset\" AND r.id = h.reader AND r.stream = $1),"
-		   " queued AS (INSERT INTO stream_engine.replay (reader, partition, \"offset\", kafka_timestamp, key, payload)"
-		   "  SELECT DISTINCT h.reader, l.partition, l.\"offset\", l.kafka_timestamp, l.key, l.payload"
+		   " queued AS (INSERT INTO stream_engine.replay (reader, partition, \"offset\", kafka_timestamp, key, payload, headers)"
+		   "  SELECT DISTINCT h.reader, l.partition, l.\"offset\", l.kafka_timestamp, l.key, l.payload, l.headers"
 		   "  FROM letter l JOIN held h ON h.partition = l.partition AND h.\"offset\" = l.\"offset\")"
 		   " SELECT pg_catalog.count(*) FROM letter", 3, types, values, NULL, SPI_OK_SELECT);
 	queued = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));

@@ -12,7 +12,9 @@
  *	  windows' rows, all at once.
  *
  *	  A record that cannot be decoded any more, because the stream's columns have
- *	  changed, stays late.
+ *	  changed, stays late.  So does one that came late before the stream was restored from
+ *	  a dump: its windows have no state here, and the new position may be before it.  And
+ *	  one whose windows are not emitted, because they began before the query did.
  */
 #include "postgres.h"
 
@@ -23,6 +25,7 @@
 #include "miscadmin.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/jsonb.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
@@ -36,20 +39,6 @@ PG_FUNCTION_INFO_V1(se_retry_late);
 
 /* ---- the session's part ---- */
 
-/* Headers are not kept with late records, and to take them for empty would give other results. */
-static void
-refuse_headers(const SeQueryDef *def)
-{
-	SeQueryPlan *plan = se_query_plan_of_view(def->batch_view);
-	AttrNumber	headers = get_attnum(plan->stream, "_headers");
-
-	if (headers != InvalidAttrNumber && bms_is_member(headers, plan->needed))
-		ereport(ERROR,
-				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("late records of query %s cannot be retried", def->name),
-				 errdetail("The query uses column _headers, and headers are not kept with late records.")));
-}
-
 /* The query of that name, if its late records can be retried by the caller. */
 static SeQueryDef *
 find_query(Oid relid)
@@ -61,7 +50,6 @@ find_query(Oid relid)
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("query %s keeps no state of closed windows", def->name),
 				 errhint("Create the query with correction_horizon or allowed_lateness.")));
-	refuse_headers(def);
 	return def;
 }
 
@@ -135,11 +123,18 @@ se_retry_late(PG_FUNCTION_ARGS)
 					   " FROM ROWS FROM (pg_catalog.unnest($2), pg_catalog.unnest($3)) AS c(part, pos),"
 					   " stream_engine.query_progress p"
 					   " WHERE l.query = $1 AND l.partition = c.part AND l.\"offset\" = c.pos"
-					   " AND NOT l.partly AND NOT l.retry AND p.query = $1"
+					   " AND NOT l.partly AND NOT l.retry AND NOT l.former AND p.query = $1"
 					   " AND pg_catalog.upper(l.windows[pg_catalog.cardinality(l.windows)])"
 					   "  + $4 * '1 microsecond'::interval > p.closed_through"
 					   " AND pg_catalog.upper(l.windows[pg_catalog.cardinality(l.windows)])"
-					   "  > (SELECT q.kept_from FROM stream_engine.query q WHERE q.id = $1)",
+					   "  > (SELECT q.kept_from FROM stream_engine.query q WHERE q.id = $1)"
+	/* a session may take in one that is complete; of the others some window must be */
+					   " AND ((SELECT q.session OR q.emit_partial FROM stream_engine.query q WHERE q.id = $1)"
+					   "  OR EXISTS (SELECT FROM pg_catalog.unnest(l.windows) w"
+					   "  WHERE pg_catalog.upper(w) + $4 * '1 microsecond'::interval > p.closed_through"
+					   "  AND (pg_catalog.lower(w) >= p.complete_from OR EXISTS (SELECT FROM ROWS FROM"
+					   "   (pg_catalog.unnest(p.emitted_from), pg_catalog.unnest(p.emitted_through)) c(f, t)"
+					   "   WHERE c.f <= pg_catalog.lower(w) AND pg_catalog.upper(w) <= c.t))))",
 					   4, types, values, NULL, SPI_OK_UPDATE);
 	if (n > 0)
 		se_spi("UPDATE stream_engine.reader r SET generation = r.generation + 1"
@@ -180,6 +175,19 @@ copy_bytes(HeapTuple tuple, int column, MemoryContext context, int32 *length)
 	return copy;
 }
 
+/* The headers of a record, or NULL. */
+static void *
+copy_headers(HeapTuple tuple, int column, MemoryContext context)
+{
+	MemoryContext old = MemoryContextSwitchTo(context);
+	bool		isnull;
+	Datum		value = SPI_getbinval(tuple, SPI_tuptable->tupdesc, column, &isnull);
+	void	   *copy = isnull ? NULL : DatumGetJsonbPCopy(value);
+
+	MemoryContextSwitchTo(old);
+	return copy;
+}
+
 /* The next marked records of a query, whose marks are taken off. */
 static void
 take_marked(const ReaderQuery *query, RetryBatch *batch, MemoryContext context)
@@ -196,7 +204,7 @@ take_marked(const ReaderQuery *query, RetryBatch *batch, MemoryContext context)
 		   "  WHERE query = $1 AND retry ORDER BY partition, \"offset\" LIMIT $2) m"
 		   " WHERE l.query = $1 AND l.partition = m.partition AND l.\"offset\" = m.\"offset\""
 		   " RETURNING l.partition, l.\"offset\", l.kafka_timestamp, l.key, l.payload, l.event_time,"
-		   " pg_catalog.cardinality(l.windows)",
+		   " pg_catalog.cardinality(l.windows), l.headers",
 		   2, types, values, NULL, SPI_OK_UPDATE_RETURNING);
 	batch->n = (int) SPI_processed;
 	for (int i = 0; i < batch->n; i++)
@@ -214,6 +222,8 @@ take_marked(const ReaderQuery *query, RetryBatch *batch, MemoryContext context)
 		record->timestamp = isnull ? SE_NO_TIMESTAMP : DatumGetTimestampTz(value);
 		record->key = copy_bytes(tuple, 4, context, &record->key_len);
 		record->payload = copy_bytes(tuple, 5, context, &record->payload_len);
+		record->flags = SE_RECORD_JSONB_HEADERS;
+		record->handle = copy_headers(tuple, 8, context);
 		batch->event_time[i] = DatumGetTimestampTz(SPI_getbinval(tuple, desc, 6, &isnull));
 		batch->nwindows[i] = DatumGetInt32(SPI_getbinval(tuple, desc, 7, &isnull));
 	}

@@ -128,6 +128,16 @@ count_missed(const ReaderQuery *query, const ZonedSlice *zoned, TimestampTz wate
 	return n;
 }
 
+/* Whether some of the windows behind those that a row has missed are emitted. */
+static bool
+is_complete(const ReaderQuery *query, const ZonedSlice *zoned, int missed)
+{
+	for (int w = zoned->nwindows - 1; w >= missed; w--)
+		if (se_query_completes(query->def, zoned->windows[w].start, zoned->windows[w].end))
+			return true;
+	return false;
+}
+
 /*
  * Whether some window takes the row.  What its other windows miss is set aside,
  * with all of them: the record's time alone does not give them.
@@ -138,21 +148,21 @@ is_taken(Reader *reader, ReaderQuery *query, const ZonedSlice *zoned, const SeRe
 {
 	QueryCounters *counters = &query->counters[record->partition];
 	int			missed = count_missed(query, zoned, watermark);
+	bool		complete;
 	bool		store = strcmp(query->def->late, "store") == 0;
 
 	counters->dirty = true;
-	if (missed == zoned->nwindows)
+	complete = is_complete(query, zoned, missed);
+	if (missed == zoned->nwindows || (!complete && is_complete(query, zoned, 0)))
 	{
 		counters->late++;
-		counters->late_assignments += missed;
+		counters->late_assignments += zoned->nwindows;
 		if (store)
 			se_pending_late(reader->pending, query->def->id, record, t, watermark,
-							zoned->windows, missed);
+							zoned->windows, zoned->nwindows);
 		return false;
 	}
-	/* the last window is the one that begins last */
-	if (zoned->windows[zoned->nwindows - 1].start < query->complete_from &&
-		!query->def->emit_partial)
+	if (!complete)
 	{
 		counters->before_start++;
 		return false;

@@ -52,6 +52,10 @@ extern void se_session_bounds(SeMemtable *table, SeGroup *group, int naggs, Time
 extern bool se_session_continues(SeMemtable *next_table, SeGroup *next, int naggs,
 								 TimestampTz last, int64 gap);
 
+/* Whether a session's group says that it has taken in one which had been emitted. */
+extern bool se_session_was_emitted(const SeQueryDef *def, SeMemtable *table, SeGroup *group,
+								   int naggs);
+
 /* Load a bucket's groups with hashes within a range from the log, tombstones applied. */
 extern void se_session_load(SeStateLog *log, int32 query, TimestampTz start, TimestampTz end,
 							uint32 low, uint32 high, SeMemtable *table);

@@ -8,6 +8,7 @@
  */
 #include "postgres.h"
 
+#include "miscadmin.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
@@ -106,7 +107,7 @@ emit_ended(SessionCommit *commit, SeMemtable *base, EndedList *ended)
 	{
 		const Ended *session = &ended->sessions[i];
 
-		if (session->first < query->complete_from && !query->def->emit_partial)
+		if (!se_query_completes(query->def, session->first, session->last + commit->gap))
 			query->windows_incomplete++;
 		else
 		{
@@ -158,6 +159,7 @@ expire_bucket(SessionCommit *commit, OpenSlice *slice)
 		TimestampTz first;
 		TimestampTz last;
 
+		CHECK_FOR_INTERRUPTS();
 		se_session_bounds(base, group, commit->naggs, &first, &last);
 		/* most have not ended, and whether they go on does not matter yet */
 		if (!ripe && last + commit->gap > commit->expiry)

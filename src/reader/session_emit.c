@@ -29,6 +29,9 @@
  *	  when two of their groups become one, at that time.
  *
  *	  A row that is written where none has been is inserted with others in bulk.
+ *
+ *	  What has been emitted stays complete: the groups that take back an emitted row remember
+ *	  that, too, and the session which they are part of is emitted wherever it begins.
  */
 #include "postgres.h"
 
@@ -48,6 +51,7 @@ typedef struct Chain
 	TimestampTz last;
 	int			head;			/* index of the first group's bucket */
 	int			tail;
+	bool		was_emitted;	/* one that had been is part of it */
 	int			nshown;
 	int			capacity;
 	ShownRow   *shown;
@@ -212,6 +216,7 @@ measure(SessionCommit *commit, int bucket, SeGroup *group, Chain *chain)
 	bool		shows = se_query_emits_changes(commit->query);
 
 	chain->tail = bucket;
+	chain->was_emitted = false;
 	chain->nshown = 0;
 	se_session_bounds(groups_of(commit, bucket), group, commit->naggs, &chain->first,
 					  &chain->last);
@@ -225,6 +230,8 @@ measure(SessionCommit *commit, int bucket, SeGroup *group, Chain *chain)
 		se_session_bounds(table, group, commit->naggs, &first, &last);
 		chain->first = Min(chain->first, first);
 		chain->head = bucket;
+		chain->was_emitted |= se_session_was_emitted(commit->query->def, table, group,
+													 commit->naggs);
 		if (shows && shown_row(table, group, commit->naggs, &row))
 			add_shown(chain, row);
 		group = follow(commit, &bucket, group, -1);
@@ -232,9 +239,10 @@ measure(SessionCommit *commit, int bucket, SeGroup *group, Chain *chain)
 }
 
 static bool
-is_emitted(const ReaderQuery *query, TimestampTz first)
+is_emitted(const SessionCommit *commit, const Chain *chain)
 {
-	return first >= query->complete_from || query->def->emit_partial;
+	return chain->was_emitted || se_query_completes(commit->query->def, chain->first,
+													chain->last + commit->gap);
 }
 
 /* Mark a key of a bucket; false if it is marked already. */
@@ -274,8 +282,8 @@ take_back(SessionCommit *commit, SeMemtable *table, SeGroup *group, const ShownR
 /* ---- rows of sessions that had ended ---- */
 
 /*
- * Delete the row of the chain that "group" of "bucket" is in, if it had ended.  Returns the
- * revision that follows, or 0.
+ * Delete the row of the chain that "group" of "bucket" is in, if it had ended.  Returns 0, or if
+ * the chain has been emitted the revision that follows and SESSION_EMITTED.
  */
 static int64
 withdraw(SessionCommit *commit, int bucket, SeGroup *group, Chain *chain)
@@ -289,7 +297,7 @@ withdraw(SessionCommit *commit, int bucket, SeGroup *group, Chain *chain)
 	if (chain->last + commit->gap > query->closed_through ||
 		!mark_key(commit, commit->slices[bucket], group))
 		return 0;
-	if (!is_emitted(query, chain->first))
+	if (!is_emitted(commit, chain))
 	{
 		query->windows_incomplete--;
 		return 0;
@@ -298,7 +306,7 @@ withdraw(SessionCommit *commit, int bucket, SeGroup *group, Chain *chain)
 	row.start = chain->first;
 	row.end = chain->last + commit->gap;
 	take_back(commit, groups_of(commit, bucket), group, &row, &revision);
-	return revision;
+	return revision | SESSION_EMITTED;
 }
 
 /* Delete the rows of sessions that had ended and that a group of the cycle is near to. */
@@ -330,7 +338,7 @@ withdraw_around(SessionCommit *commit, int bucket, SeGroup *group, Chain *chain)
 		}
 	}
 	if (revision > 0)
-		se_session_set_mark(table, group, commit->naggs, SESSION_REVISION, revision);
+		se_session_set_revision(table, group, commit->naggs, revision);
 }
 
 /* The next group of the cycle in a bucket that may belong to a session that had ended. */
@@ -393,15 +401,15 @@ withdraw_archived(SessionCommit *commit)
 
 		if (session->state != ARCHIVED_TAKEN || !is_in_part(query, session->group))
 			continue;
-		if (!is_emitted(query, session->first))
+		if (!se_query_completes(query->def, row.start, row.end) &&
+			!se_session_was_emitted(query->def, session->table, session->group, commit->naggs))
 		{
 			query->windows_incomplete--;
 			continue;
 		}
 		query->windows_closed--;
 		take_back(commit, session->table, session->group, &row, &revision);
-		if (revision > 0)
-			se_session_set_revision(query, session, revision);
+		se_session_revive_revision(query, session, revision | SESSION_EMITTED);
 	}
 }
 
@@ -465,7 +473,7 @@ gather(SessionCommit *commit, Written *written, int bucket, SeGroup *group, cons
 	for (; group != NULL; group = follow(commit, &bucket, group, -1))
 		total = se_memtable_add(*table, groups_of(commit, bucket), group);
 	if (revision > 0)
-		se_session_set_mark(*table, total, commit->naggs, SESSION_REVISION, revision);
+		se_session_set_revision(*table, total, commit->naggs, revision);
 }
 
 static void
@@ -485,6 +493,7 @@ write_table(SessionCommit *commit, SeMemtable *table, bool again, bool is_final)
 
 		se_session_bounds(table, sorted[i], commit->naggs, &first, &last);
 		(void) se_session_mark(table, sorted[i], commit->naggs, SESSION_REVISION, &revision);
+		revision &= ~SESSION_EMITTED;
 		if (again)
 			se_emission_rewrite(commit->emission, table, sorted[i], first, last + commit->gap,
 								is_final, (int32) revision);
@@ -512,7 +521,7 @@ close_chain(SessionCommit *commit, Written *written, int bucket, SeGroup *group,
 	bool		emitted;
 
 	measure(commit, bucket, group, chain);
-	emitted = is_emitted(commit->query, chain->first);
+	emitted = is_emitted(commit, chain);
 	gather(commit, written, bucket, group, chain, !emitted);
 	if (emitted)
 		commit->query->windows_closed++;
@@ -655,7 +664,7 @@ show_bucket(SessionCommit *commit, int bucket, Chain *chain)
 		bool		emitted;
 
 		measure(commit, bucket, group, chain);
-		emitted = is_emitted(commit->query, chain->first);
+		emitted = is_emitted(commit, chain);
 		gather(commit, &written, bucket, group, chain, !emitted);
 		if (emitted && (chain->nshown != 1 || chain->shown[0].start != chain->first ||
 						chain->shown[0].end != chain->last + commit->gap))
@@ -680,7 +689,7 @@ se_session_shown_apart(SessionCommit *commit, SeMemtable *from, SeGroup *group, 
 		take_back(commit, from, group, &chain.shown[i], &revision);
 	/* the caller adds the group, and logs it, with this in it */
 	if (revision > 0)
-		se_session_set_mark(from, group, commit->naggs, SESSION_REVISION, revision);
+		se_session_set_revision(from, group, commit->naggs, revision);
 	if (chain.shown != NULL)
 		pfree(chain.shown);
 }

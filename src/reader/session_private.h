@@ -18,6 +18,12 @@ enum
 	SESSION_FIRST, SESSION_LAST, SESSION_REVISION, SESSION_SHOWN_START, SESSION_SHOWN_END
 };
 
+/*
+ * Set in SESSION_REVISION: the session has taken in one that had been emitted, so that it is
+ * complete wherever it begins.
+ */
+#define SESSION_EMITTED (INT64CONST(1) << 32)
+
 /* Where runs go; a sink for se_memtable_flush. */
 typedef struct SessionFlush
 {
@@ -99,9 +105,9 @@ extern void se_session_archive_forget(SessionCommit *commit);
 
 /* session_retry.c */
 
-/* Let the next row of what an archived session is part of now have this revision at least. */
-extern void se_session_set_revision(ReaderQuery *query, const SeArchived *session,
-									int64 revision);
+/* se_session_set_revision for the group that an archived session is part of now. */
+extern void se_session_revive_revision(ReaderQuery *query, const SeArchived *session,
+									   int64 revision);
 
 /* session_state.c */
 
@@ -138,6 +144,10 @@ extern SeMemtable *se_session_logged(ReaderQuery *query, OpenSlice *slice);
 extern bool se_session_mark(SeMemtable *table, SeGroup *group, int naggs, int mark, int64 *value);
 extern void se_session_set_mark(SeMemtable *table, SeGroup *group, int naggs, int mark,
 								int64 value);
+
+/* Let the group's next row have this revision at least, perhaps with SESSION_EMITTED. */
+extern void se_session_set_revision(SeMemtable *table, SeGroup *group, int naggs,
+									int64 revision);
 
 /* Whether a session may expire at "expiry"; by a look at the buckets. */
 extern bool se_session_may_expire(ReaderQuery *query, TimestampTz expiry);

@@ -405,10 +405,10 @@ holder(ReaderQuery *query, const SeArchived *session, SeMemtable **table)
 }
 
 void
-se_session_set_revision(ReaderQuery *query, const SeArchived *session, int64 revision)
+se_session_revive_revision(ReaderQuery *query, const SeArchived *session, int64 revision)
 {
 	SeMemtable *table = NULL;
 	SeGroup    *group = holder(query, session, &table);
 
-	se_session_set_mark(table, group, query->plan->naggs, SESSION_REVISION, revision);
+	se_session_set_revision(table, group, query->plan->naggs, revision);
 }

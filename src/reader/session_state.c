@@ -14,6 +14,7 @@
  */
 #include "postgres.h"
 
+#include "miscadmin.h"
 #include "utils/timestamp.h"
 
 #include "session_private.h"
@@ -53,6 +54,28 @@ void
 se_session_set_mark(SeMemtable *table, SeGroup *group, int naggs, int mark, int64 value)
 {
 	se_group_advance(table, group, naggs + mark, value);
+}
+
+void
+se_session_set_revision(SeMemtable *table, SeGroup *group, int naggs, int64 revision)
+{
+	int64		before;
+
+	(void) se_session_mark(table, group, naggs, SESSION_REVISION, &before);
+	/* the least revision is that of both, whichever of them had been emitted */
+	se_session_set_mark(table, group, naggs, SESSION_REVISION,
+						((revision | before) & SESSION_EMITTED) |
+						Max(revision & ~SESSION_EMITTED, before & ~SESSION_EMITTED));
+}
+
+bool
+se_session_was_emitted(const SeQueryDef *def, SeMemtable *table, SeGroup *group, int naggs)
+{
+	int64		revision;
+
+	return se_session_revises(def) &&
+		se_session_mark(table, group, naggs, SESSION_REVISION, &revision) &&
+		(revision & SESSION_EMITTED) != 0;
 }
 
 /* ---- loading ---- */
@@ -453,6 +476,7 @@ latest_row(const ReaderQuery *query, SeMemtable *table)
 		TimestampTz first;
 		TimestampTz last;
 
+		CHECK_FOR_INTERRUPTS();
 		se_session_bounds(table, group, query->plan->naggs, &first, &last);
 		latest = Max(latest, last);
 	}

@@ -43,6 +43,8 @@ typedef struct VerifyInput
 	int64		dropped;		/* late records without a position */
 	TimestampTz emitted_end;	/* windows before this one have been emitted */
 	TimestampTz emitted_start;
+	Datum		emitted_from;	/* complete windows before complete_from, arrays */
+	Datum		emitted_through;
 	/* records that some of their windows missed, once for each that is known */
 	int			npartly;
 	TimestampTz *partly_time;	/* event times */
@@ -69,6 +71,20 @@ int_value(uint64 row, int column)
 		return 0;
 	return SPI_gettypeid(SPI_tuptable->tupdesc, column) == INT4OID ?
 		(int64) DatumGetInt32(value) : DatumGetInt64(value);
+}
+
+/* An array of the first row, in "context". */
+static Datum
+array_value(MemoryContext context, int column)
+{
+	MemoryContext old = MemoryContextSwitchTo(context);
+	bool		isnull;
+	Datum		value = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, column,
+									  &isnull);
+
+	value = PointerGetDatum(DatumGetArrayTypePCopy(value));
+	MemoryContextSwitchTo(old);
+	return value;
 }
 
 /* The records must still be there, from the first one that the query has read. */
@@ -158,7 +174,13 @@ find_input(VerifyInput *input, Oid relid)
 	input->override.nranges = (int) n;
 	input->override.ranges = ranges;
 
-	n = select_in_snapshot("SELECT l.partition, l.\"offset\" FROM stream_engine.late_event l WHERE l.query = $1 AND NOT l.partly"
+	(void) select_in_snapshot("SELECT COALESCE((SELECT emitted_from FROM stream_engine.query_progress WHERE query = $1), '{}'),"
+							  " COALESCE((SELECT emitted_through FROM stream_engine.query_progress WHERE query = $1), '{}')",
+							  Int32GetDatum(id), INT4OID);
+	input->emitted_from = array_value(context, 1);
+	input->emitted_through = array_value(context, 2);
+
+	n = select_in_snapshot("SELECT l.partition, l.\"offset\" FROM stream_engine.late_event l WHERE l.query = $1 AND NOT l.partly AND NOT l.former"
 						   " UNION SELECT d.partition, d.\"offset\" FROM stream_engine.dead_letter d"
 						   " JOIN stream_engine.query q ON q.stream = d.stream"
 						   " WHERE q.id = $1 AND d.reason <> 'bad' AND q.id <> ALL (COALESCE(d.read_by, '{}'))"
@@ -182,7 +204,7 @@ find_input(VerifyInput *input, Oid relid)
 	n = select_in_snapshot("SELECT l.event_time, pg_catalog.lower(w.bounds), pg_catalog.upper(w.bounds),"
 						   " (w.i = pg_catalog.cardinality(l.windows))::int FROM stream_engine.late_event l,"
 						   " ROWS FROM (pg_catalog.unnest(l.windows)) WITH ORDINALITY AS w(bounds, i)"
-						   " WHERE l.query = $1 AND l.partly",
+						   " WHERE l.query = $1 AND l.partly AND NOT l.former",
 						   Int32GetDatum(id), INT4OID);
 	input->npartly = (int) n;
 	input->partly_time = MemoryContextAllocHuge(context, sizeof(TimestampTz) * Max(n, 1));
@@ -335,7 +357,9 @@ comparison(const VerifyInput *input, const SeQueryPlan *plan)
 					 " (SELECT window_start, window_end%s FROM %s) b"
 					 " UNION ALL SELECT false, r.*, pg_catalog.to_jsonb(r) FROM"
 					 " (SELECT window_start, window_end%s FROM %s) r) both_sides"
-					 " WHERE window_end <= $1 AND window_start >= $2"
+					 " WHERE window_end <= $1 AND (window_start >= $2 OR EXISTS"
+					 "  (SELECT FROM ROWS FROM (pg_catalog.unnest($7), pg_catalog.unnest($8)) c(f, t)"
+					 "  WHERE c.f <= window_start AND window_end <= c.t))"
 					 " AND (window_end < $5 OR (window_end = $5 AND window_start < $6))"
 					 " AND NOT EXISTS (SELECT FROM ROWS FROM (pg_catalog.unnest($3), pg_catalog.unnest($4)) m(s, e)"
 					 " WHERE m.s = window_start AND m.e = window_end)"
@@ -366,9 +390,10 @@ se_verify(PG_FUNCTION_ARGS)
 	VerifyInput input;
 	SeQueryPlan *plan;
 	char	   *sql;
-	Oid			types[6] = {TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZARRAYOID,
-	TIMESTAMPTZARRAYOID, TIMESTAMPTZOID, TIMESTAMPTZOID};
-	Datum		values[6];
+	Oid			types[8] = {TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZARRAYOID,
+		TIMESTAMPTZARRAYOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZARRAYOID,
+	TIMESTAMPTZARRAYOID};
+	Datum		values[8];
 	int			nleft_out;
 	SeUserScope scope;
 
@@ -389,6 +414,8 @@ se_verify(PG_FUNCTION_ARGS)
 									input.query->complete_from);
 	values[4] = TimestampTzGetDatum(input.emitted_end);
 	values[5] = TimestampTzGetDatum(input.emitted_start);
+	values[6] = input.emitted_from;
+	values[7] = input.emitted_through;
 	nleft_out = windows_left_out(&input, &plan->window, &values[2], &values[3]);
 	if (nleft_out > 0)
 		ereport(NOTICE,
@@ -402,7 +429,7 @@ se_verify(PG_FUNCTION_ARGS)
 	se_source()->scan_override_push(&input.override);
 	PG_TRY();
 	{
-		if (SPI_execute_with_args(sql, 6, types, values, NULL, true, 0) != SPI_OK_SELECT)
+		if (SPI_execute_with_args(sql, 8, types, values, NULL, true, 0) != SPI_OK_SELECT)
 			elog(ERROR, "could not compare batch and results");
 	}
 	PG_FINALLY();

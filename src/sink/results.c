@@ -6,8 +6,8 @@
  *	  The usual result table has constraints and indexes but no triggers: its rows
  *	  go in by table_multi_insert and the executor's index insertion, as COPY does
  *	  it.  A table with triggers, generated columns, row security or partitions,
- *	  or with columns of the user's own, is written by prepared INSERTs, which do
- *	  all that an INSERT does.
+ *	  with columns of the user's own or with a length or precision that the query's are
+ *	  not known to have, is written by prepared INSERTs, which do all that an INSERT does.
  *
  *	  Corrections, and rows of windows that are still open, are upserts by a prepared
  *	  statement in any table.  Such statements take their rows from a tuplestore that
@@ -55,6 +55,7 @@ struct SeResultSink
 	Relation	relation;
 	int			ncolumns;
 	AttrNumber *attnums;		/* of our columns in the table */
+	bool		coerces;		/* values may not fit the type modifiers of the table's */
 	int64		inserted;
 
 	/* fast path */
@@ -133,7 +134,8 @@ is_plain(const SeResultSink *sink)
 		relation->rd_rel->relhasrules || relation->rd_rel->relispartition ||
 		(desc->constr && desc->constr->has_generated_stored))
 		return false;
-	if (check_enable_rls(RelationGetRelid(relation), InvalidOid, true) == RLS_ENABLED)
+	if (sink->coerces ||
+		check_enable_rls(RelationGetRelid(relation), InvalidOid, true) == RLS_ENABLED)
 		return false;
 	for (int i = 0; i < desc->natts; i++)
 	{
@@ -326,9 +328,16 @@ se_results_open(Oid relid, TupleDesc output)
 	sink->attnums[n++] = find_column(sink->relation, "window_start", TIMESTAMPTZOID);
 	sink->attnums[n++] = find_column(sink->relation, "window_end", TIMESTAMPTZOID);
 	for (int i = 0; i < output->natts; i++)
-		sink->attnums[n++] = find_column(sink->relation,
-										 NameStr(TupleDescAttr(output, i)->attname),
-										 TupleDescAttr(output, i)->atttypid);
+	{
+		Form_pg_attribute ours = TupleDescAttr(output, i);
+		int32		typmod;
+
+		sink->attnums[n] = find_column(sink->relation, NameStr(ours->attname), ours->atttypid);
+		typmod = TupleDescAttr(RelationGetDescr(sink->relation), sink->attnums[n] - 1)->atttypmod;
+		/* the column may have been altered */
+		sink->coerces |= typmod >= 0 && typmod != ours->atttypmod;
+		n++;
+	}
 	sink->attnums[n++] = find_column(sink->relation, "is_final", BOOLOID);
 	sink->attnums[n++] = find_column(sink->relation, "revision", INT4OID);
 	sink->attnums[n++] = find_column(sink->relation, "emitted_at", TIMESTAMPTZOID);

@@ -11,6 +11,7 @@
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/elog.h"
+#include "utils/jsonb.h"
 #include "utils/rangetypes.h"
 #include "utils/timestamp.h"
 #include "utils/typcache.h"
@@ -28,6 +29,7 @@ typedef struct PendingRow
 	TimestampTz timestamp;		/* SE_NO_TIMESTAMP: none */
 	bytea	   *key;			/* NULL: none */
 	bytea	   *payload;
+	Jsonb	   *headers;		/* NULL: none, or the row is of a failed record */
 	/* late */
 	TimestampTz event_time;
 	TimestampTz watermark;
@@ -104,6 +106,21 @@ copy_bytes(SePending *pending, const char *data, int32 length)
 	return copy;
 }
 
+/* A second try wants them. */
+static Jsonb *
+copy_headers(SePending *pending, const SeRecord *record)
+{
+	Jsonb	   *headers;
+
+	if (record->handle == NULL)
+		return NULL;
+	headers = DatumGetJsonbPCopy(se_source()->record_headers(record));
+	if (JB_ROOT_COUNT(headers) == 0)
+		return NULL;
+	pending->bytes += VARSIZE(headers);
+	return headers;
+}
+
 static PendingRow *
 add_row(SePending *pending, const SeRecord *record)
 {
@@ -127,6 +144,7 @@ add_late(SePending *pending, int32 query, const SeRecord *record, TimestampTz ev
 	PendingRow *row = add_row(pending, record);
 
 	row->query = query;
+	row->headers = copy_headers(pending, record);
 	row->event_time = event_time;
 	row->watermark = watermark;
 	row->nwindows = nwindows;
@@ -169,6 +187,7 @@ se_pending_dead(SePending *pending, const SeRecord *record, const char *reason, 
 	MemoryContext old = MemoryContextSwitchTo(pending->context);
 	PendingRow *row = add_row(pending, record);
 
+	row->headers = copy_headers(pending, record);
 	row->reason = reason;
 	row->sqlstate = pstrdup(unpack_sql_state(sqlstate));
 	row->message = message ? pstrdup(message) : NULL;
@@ -253,8 +272,8 @@ se_pending_write(SePending *pending, int32 stream, int32 reader, TimestampTz now
 	foreach(cell, pending->rows)
 	{
 		const PendingRow *row = lfirst(cell);
-		Datum		values[11];
-		char		nulls[] = "           ";
+		Datum		values[12];
+		char		nulls[] = "            ";
 
 		set_common(row, now, values, nulls);
 		if (row->query != 0 && row->message != NULL)
@@ -276,35 +295,38 @@ se_pending_write(SePending *pending, int32 stream, int32 reader, TimestampTz now
 		else if (row->query != 0)
 		{
 			Oid			types[] = {INT4OID, INT4OID, INT8OID, TIMESTAMPTZOID, BYTEAOID, BYTEAOID,
-			TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TSTZRANGEARRAYOID, BOOLOID};
+			TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TSTZRANGEARRAYOID, BOOLOID, JSONBOID};
 
 			if (late == NULL)
 				late = prepare("INSERT INTO stream_engine.late_event (query, partition, \"offset\","
 							   " kafka_timestamp, key, payload, seen_at, event_time, watermark, windows,"
-							   " partly) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)"
+							   " partly, headers) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)"
 							   " ON CONFLICT (query, partition, \"offset\") DO UPDATE SET"
 							   " kafka_timestamp = $4, key = $5, payload = $6, seen_at = $7,"
-							   " event_time = $8, watermark = $9, windows = $10, partly = $11",
+							   " event_time = $8, watermark = $9, windows = $10, partly = $11,"
+							   " headers = $12, former = false",
 							   lengthof(types), types);
 			values[0] = Int32GetDatum(row->query);
 			values[7] = TimestampTzGetDatum(row->event_time);
 			values[8] = TimestampTzGetDatum(row->watermark);
 			values[9] = windows_array(row);
 			values[10] = BoolGetDatum(row->partly);
+			values[11] = PointerGetDatum(row->headers);
+			nulls[11] = row->headers ? ' ' : 'n';
 			execute(late, values, nulls);
 		}
 		else
 		{
 			Oid			types[] = {INT4OID, INT4OID, INT8OID, TIMESTAMPTZOID, BYTEAOID, BYTEAOID,
-			TIMESTAMPTZOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID};
+			TIMESTAMPTZOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, JSONBOID};
 
 			if (dead == NULL)
 				dead = prepare("INSERT INTO stream_engine.dead_letter (stream, partition, \"offset\","
-							   " kafka_timestamp, key, payload, seen_at, reason, sqlstate, message, column_name)"
-							   " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)"
+							   " kafka_timestamp, key, payload, seen_at, reason, sqlstate, message, column_name, headers)"
+							   " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)"
 							   /* skip() did not know the record */
 							   " ON CONFLICT (stream, partition, \"offset\") DO UPDATE SET"
-							   " kafka_timestamp = $4, key = $5, payload = $6"
+							   " kafka_timestamp = $4, key = $5, payload = $6, headers = $12"
 							   " WHERE dead_letter.reason = 'skipped' AND dead_letter.payload IS NULL",
 							   lengthof(types), types);
 			values[0] = Int32GetDatum(stream);
@@ -314,6 +336,8 @@ se_pending_write(SePending *pending, int32 stream, int32 reader, TimestampTz now
 			nulls[9] = row->message ? ' ' : 'n';
 			values[10] = row->column ? CStringGetTextDatum(row->column) : (Datum) 0;
 			nulls[10] = row->column ? ' ' : 'n';
+			values[11] = PointerGetDatum(row->headers);
+			nulls[11] = row->headers ? ' ' : 'n';
 			execute(dead, values, nulls);
 
 			/* what other clocks judged is no matter for a second try */

@@ -125,6 +125,7 @@ se_source_library(void)
 		.version = library_version,
 		.is_stream_server = se_source_is_stream_server,
 		.stream_options = se_stream_options,
+		.record_headers = se_headers_of_record,
 		.scan_override_push = se_scan_override_push,
 		.scan_override_pop = se_scan_override_pop,
 	};

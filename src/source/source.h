@@ -221,12 +221,15 @@ typedef struct SeSourceLibrary
 	/* Read a stream's options; strings are palloc'd. */
 	void		(*stream_options) (Oid relid, SeStreamOptions *out);
 
+	/* The headers of a record that has been fetched, as jsonb; palloc'd, raises nothing. */
+	Datum		(*record_headers) (const SeRecord *record);
+
 	/* Overrides nest; a scan obeys the innermost one of its relation. */
 	void		(*scan_override_push) (SeScanOverride *override);
 	void		(*scan_override_pop) (SeScanOverride *override);
 } SeSourceLibrary;
 
-#define SE_SOURCE_ABI 2
+#define SE_SOURCE_ABI 3
 #define SE_SOURCE_LIBRARY "$libdir/stream_engine_source"
 #define SE_SOURCE_SYMBOL "se_source_library"
 

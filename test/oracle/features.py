@@ -202,3 +202,32 @@ def delay_partitions(workload, rng, steps):
             steps[i] = ("insert", others)
         assert not held
     return [s for s in steps if s != ("insert", [])]
+
+
+def begin_late(workload, rng):
+    """
+    A partition has no records from the creation of the queries on until windows of the others have been emitted,
+    and then begins at about the time that the others have reached.
+    """
+    queries = [q for q in workload.queries if q.lateness or q.horizon]
+    first = first_after_creation(workload.steps)
+    inserts = [i for i, s in enumerate(workload.steps) if s[0] == "insert" and i >= first]
+    if workload.partitions < 2 or workload.growing or workload.clock or not queries or len(inserts) < 2 or rng.random() < 0.4:
+        return
+    workload.idle_timeout = rng.choice((20, 100)) * 1000
+    for query in queries:
+        query.start = rng.choice((0.7, 1.0))
+    partition = rng.randrange(workload.partitions)
+    steps = []
+    born = rng.choice(inserts[1:])
+    for i, step in enumerate(workload.steps):
+        if i == first:
+            steps.append(("idle",))
+        if step[0] == "insert" and first <= i < born:
+            kept = [r for r in step[1] if r[0] != partition]
+            gone = {r[1] for r in step[1] if r[0] == partition}
+            workload.records[partition] = [r for r in workload.records[partition] if r.offset not in gone]
+            step = ("insert", kept)
+        if step != ("insert", []):
+            steps.append(step)
+    workload.steps = steps

@@ -372,6 +372,8 @@ def make(seed, kind, kills=False, extras=()):
         features.make_timeless(workload)
     workload.steps = make_steps(rng, workload, kills)
     features.widen_steps(workload, more)
+    if starts:
+        features.begin_late(workload, random.Random(f"{kind} {seed} begin"))
     return workload
 
 

@@ -77,13 +77,14 @@ class Group:
 
 class Session:
     """Rows of a key at most a gap apart; row_at is the window of its row in the result."""
-    __slots__ = ("low", "high", "group", "row_at", "changed")
+    __slots__ = ("low", "high", "group", "row_at", "changed", "emitted")
 
     def __init__(self, time):
         self.low = self.high = time
         self.group = Group()
         self.row_at = None
         self.changed = True
+        self.emitted = False  # it, or one that it has taken in
 
 
 class Verdict:
@@ -176,6 +177,7 @@ class Simulation:
         self.archive = defaultdict(list)  # by key: those that only a retry can reach
         self.dropped = set()  # windows of rows that a merge has taken away
         self.changed = {}
+        self.closings = []  # (W, the first complete start as of then): what closed at W was judged by it
         self.held = []
         self.mended = False
 
@@ -237,11 +239,12 @@ class Simulation:
 
     def finish(self):
         self.verdict.groups = {g: group for g, group in self.verdict.groups.items()
-                               if group.closed or g[0] >= self.verdict.complete_from}
+                               if group.closed or self.complete(g[0], g[1])}
         for key, sessions in self.sessions.items():
             for session in sessions:
-                if session.low >= self.verdict.complete_from and not session.group.closed:
-                    self.verdict.groups[session.low, session.high + self.query.gap, key] = session.group
+                window = session.low, session.high + self.query.gap
+                if not session.group.closed and (session.emitted or self.complete(*window)):
+                    self.verdict.groups[window + (key,)] = session.group
         return self.verdict
 
     # ---- watermarks ----
@@ -307,7 +310,10 @@ class Simulation:
         counters = self.verdict.counters[record.partition]
         if record.partition in self.beginning:  # the window of its first record began before it
             self.beginning.discard(record.partition)
-            self.verdict.complete_from = max(self.verdict.complete_from, record.time + self.delay)
+            if record.time + self.delay > self.verdict.complete_from:
+                self.verdict.complete_from = record.time + self.delay
+                if not self.verdict.windows_closed:  # nothing has been emitted that could stay
+                    self.closings = []
         if query.where is not None and query.where(record.values) is not True:
             counters["filtered"] += 1
             return
@@ -320,10 +326,19 @@ class Simulation:
             counters["failed"] += 1
             return
         missed = [w for w in windows if w[1] < FOREVER and w[1] + query.lateness <= watermark]
-        if len(missed) == len(windows):
+        taking = [w for w in windows if w not in missed]
+        # none takes it that is emitted, and one that is has missed it
+        if not taking or (not any(self.complete(*w) for w in taking) and any(self.complete(*w) for w in missed)):
             self.late(record, watermark, windows, counters)
             return
-        self.count(record, key, [w for w in windows if w not in missed], counters, len(missed))
+        self.count(record, key, taking, counters, len(missed))
+
+    def complete(self, start, end):
+        """Whether a window is emitted: that was decided when W first reached its end, if it has."""
+        for watermark, complete_from in self.closings:
+            if end <= watermark:
+                return start >= complete_from
+        return start >= self.verdict.complete_from
 
     def windows_of(self, record):
         return [(NEVER, FOREVER)] if self.query.kind == "global" else self.query.windows_of(record)
@@ -331,7 +346,7 @@ class Simulation:
     def count(self, record, key, windows, counters, missed):
         """A record that "windows" take, if the query emits them."""
         query = self.query
-        windows = [w for w in windows if w[0] >= self.verdict.complete_from]
+        windows = [w for w in windows if self.complete(*w)]
         if not windows:
             counters["before_start"] += 1
             return
@@ -356,7 +371,7 @@ class Simulation:
         query = self.query
         windows = [(record.time, record.time + query.gap)] if query.kind == "session" else self.windows_of(record)
         kept = [w for w in windows if w[1] + max(query.lateness, query.horizon) > self.previous.watermark]
-        if not kept:
+        if not kept or (query.kind != "session" and not any(self.complete(*w) for w in kept)):
             return
         del self.verdict.late[position], self.verdict.late_records[position]
         counters = self.verdict.counters[record.partition]
@@ -384,12 +399,16 @@ class Simulation:
                 if group.closed:
                     self.correct(group, seq)
             for (start, end, _), group in (self.verdict.groups if moved else self.changed).items():
-                if not group.closed and end <= watermark and start >= self.verdict.complete_from:
+                if not group.closed and end <= watermark and self.complete(start, end):
                     group.closed = True
                     group.row, group.emitted = row_of(query, group.rows), seq
                     self.verdict.windows_closed.add((start, end))
                     self.verdict.rows_out += group.row is not None
         self.changed = {}
+        if watermark > self.verdict.watermark:
+            if self.closings and self.closings[-1][1] == self.verdict.complete_from:
+                self.closings.pop()
+            self.closings.append((watermark, self.verdict.complete_from))
         self.verdict.watermark = max(self.verdict.watermark, watermark)
 
     def correct(self, group, seq, *row):
@@ -464,6 +483,7 @@ class Simulation:
             grown.low, grown.high = min(grown.low, session.low), max(grown.high, session.high)
             grown.group.rows += session.group.rows
             grown.group.next = max(grown.group.next, session.group.next)
+            grown.emitted |= session.emitted
             if session.row_at is not None:
                 self.dropped.add(session.row_at)
             if session.group.row is not None:
@@ -495,9 +515,10 @@ class Simulation:
             self.close_session(key, session, seq)
 
     def close_session(self, key, session, seq):
-        if session.low < self.verdict.complete_from or session.group.closed:
-            return
         window = (session.low, session.high + self.query.gap, key)
+        if session.group.closed or not (session.emitted or self.complete(*window[:2])):
+            return
+        session.emitted = True
         group = session.group
         # a session that closed and another with the same bounds: the second is a row of its own, which cannot be
         if window in self.verdict.groups:

@@ -78,6 +78,7 @@ class Run:
         self.advanced = []  # what advance_watermark() was called with
         self.events = []
         self.mended = False
+        self.kept = 0  # corrected rows of windows that were emitted before the first complete one rose
         self.seen_rows = {}  # by query: what the last check found in the result
 
     # ---- what happens ----
@@ -423,6 +424,7 @@ class Run:
         self.compare(where, "late record", verdict.late if query.late == "store" else {},
                      {(p, o): (t, w, [tuple(b) for b in windows]) for p, o, t, w, windows in self.of(facts, "late", query)})
         self.check_rows(query, facts, verdict, {c.seq: c.at for c in commits})
+        self.kept += sum(1 for (start, _, _), g in verdict.groups.items() if start < verdict.complete_from and g.revision)
         if query.emit == "final" and query.lateness == 0 and query.kind != "global" and progress and not self.events and \
                 not any(c["failed"] for c in verdict.counters.values()):
             self.compare(where, "statistics", dict(windows=len(verdict.windows_closed), rows=verdict.rows_out),
@@ -585,7 +587,7 @@ def run_one(kind, seed, arguments):
     else:
         records = sum(len(r) for r in workload.records.values())
         say(f"ok {name}: {len(workload.queries)} queries, {workload.partitions} partitions, {records} records, "
-            f"{time.monotonic() - begin:.1f} s")
+            f"{time.monotonic() - begin:.1f} s" + (f", corrected {run.kept} rows behind which the first window had gone" if run.kept else ""))
     if not (failed and keep):
         try:
             run.drop()

@@ -84,11 +84,14 @@ sql('source', qq(
 		columns => 'k text, v int CHECK (v > 0), ts timestamptz', event_time => 'ts', watermark_delay => '1 second',
 		idle_timeout => '1 hour');
 	SELECT stream_engine.create_query('q', \$\$ SELECT k, sum(v) AS total, count(*) AS n FROM s
-		GROUP BY tumble(ts, '10 seconds'), k \$\$)));
+		GROUP BY tumble(ts, '10 seconds'), k \$\$);
+	SELECT stream_engine.create_query('kept', \$\$ SELECT k, count(*) AS n FROM s GROUP BY tumble(ts, '10 seconds'), k \$\$,
+		correction_horizon => '4000 days')));
 produce_window() foreach 1 .. 4;
 wait_for_query('source', 'q');
 $mock->produce('t', 0, record(0, 1), '{"k": "a", "v": -1, "ts": "2025-01-01T00:00:00Z"}', 'bad');
 is_complete('source', 'before the dump');
+wait_for_query('source', 'kept');
 my $before = sql('source', 'TABLE q ORDER BY 1, 3');
 
 foreach my $format (qw(plain custom))
@@ -106,7 +109,7 @@ foreach my $format (qw(plain custom))
 		"$format: restored without an error");
 
 	is(sql($copy, 'SELECT state FROM stream_engine.streams UNION ALL SELECT state FROM stream_engine.queries'),
-		"restored\nrestored", "$format: stream and query are restored");
+		"restored\nrestored\nrestored", "$format: stream and queries are restored");
 	is(sql($copy, 'TABLE q ORDER BY 1, 3'), $before, "$format: results are there");
 	is(sql($copy, 'SELECT partition, "offset", record FROM stream_engine.late_events ORDER BY 1, 2'),
 		sql('source', 'SELECT partition, "offset", record FROM stream_engine.late_events ORDER BY 1, 2'), "$format: late records");
@@ -126,9 +129,16 @@ foreach my $format (qw(plain custom))
 	is_complete('source', "$format: the original goes on");
 	is(sql('postgres', readers($copy)), '0', "$format: nobody reads for the copy");
 	is(sql($copy, 'TABLE q ORDER BY 1, 3'), $before, "$format: the copy rests");
-	sql($copy, "SELECT stream_engine.resume('s', start => 'latest')");
+	my $late = 'SELECT count(*) FROM stream_engine.late_events';
+	my $before_resume = sql($copy, $late);
+	cmp_ok($before_resume, '>', 0, "$format: there are late records");
+	sql($copy, sprintf(q(SELECT stream_engine.resume('s', start => '%s')), $format eq 'plain' ? 'latest' : 'earliest'));
+	is(sql($copy, "SELECT stream_engine.retry_late('kept')"), '0', "$format: late records of before have no windows to be counted in");
 	produce_window() foreach 1 .. 3;
-	wait_for_query($copy, 'q');
+	wait_for_query($copy, $_) foreach qw(q kept);
+	is(sql($copy, "SELECT stream_engine.retry_late('kept')"), '0', "$format: nor when the topic has been read");
+	is(sql($copy, $late), $before_resume, "$format: they stay");
+	is(sql($copy, "SELECT count(*) FROM stream_engine.verify('kept')"), '0', "$format: and verify() knows what has been counted");
 	is(sql($copy, 'SELECT DISTINCT state FROM stream_engine.queries'), 'running', "$format: it runs when it is resumed");
 	is(sql($copy, "SELECT count(*) FROM stream_engine.verify('q')"), '0', "$format: and is verified");
 	cmp_ok(sql($copy, 'SELECT max(window_start) FROM q'), 'gt', sql($copy, q(SELECT max(window_start) FROM q WHERE window_start < '2025-01-01 00:00:40+00')), "$format: with new windows");
@@ -153,7 +163,7 @@ is(sql('copy_plain', q(SELECT count(*) FROM pg_namespace WHERE nspname = 'stream
 wait_for($node, 'SELECT (' . readers('source') . ') > 0');
 sql('postgres', 'CREATE DATABASE clone TEMPLATE source');
 pass('a database with running workers serves as a template');
-is(sql('clone', 'SELECT state FROM stream_engine.streams UNION ALL SELECT state FROM stream_engine.queries'), "restored\nrestored", 'the clone rests');
+is(sql('clone', 'SELECT state FROM stream_engine.streams UNION ALL SELECT state FROM stream_engine.queries'), "restored\nrestored\nrestored", 'the clone rests');
 produce_window();
 is_complete('source', 'after it was a template');
 is(sql('postgres', readers('clone')), '0', 'nobody reads for the clone');
