@@ -4,10 +4,10 @@
 -- key, for us NULL is a key.  And it closes a session one moment later than we (and Flink) do, while
 -- its update mode lets records join sessions that have closed.  Its sliding windows, one around every
 -- record, do not exist here.  A grace period is our watermark_delay.
-\getenv abs_srcdir PG_ABS_SRCDIR
-\set inc :abs_srcdir '/sql/engines.inc'
+\getenv src PG_ABS_SRCDIR
+\set engines :src '/sql/engines.inc'
 \set ECHO none
-\i :inc
+\i :engines
 \set ECHO all
 
 -- KStreamWindowAggregateTest

@@ -1,10 +1,10 @@
 -- Rule: the window tests of Spark Structured Streaming give here what they give there.  Spark moves the
 -- watermark between batches, we with every record: its suites put records that depend on it into
 -- batches of their own, so their results are the same.
-\getenv abs_srcdir PG_ABS_SRCDIR
-\set inc :abs_srcdir '/sql/engines.inc'
+\getenv src PG_ABS_SRCDIR
+\set engines :src '/sql/engines.inc'
 \set ECHO none
-\i :inc
+\i :engines
 \set ECHO all
 
 -- EventTimeWatermarkSuite, in seconds: a delay of 10 s, windows and gaps of 5 s

@@ -151,7 +151,7 @@ SELECT sqlstate_of((SELECT format('SELECT %s FROM orders GROUP BY tumble(event_t
 	FROM generate_series(1, 31) i));
 
 -- ---- aggregates ----
-SELECT validate_query('SELECT count(DISTINCT category) FROM orders GROUP BY tumble(event_time, ''1 hour'')');
+SELECT validate_query('SELECT corr(DISTINCT quantity, quantity) FROM orders GROUP BY tumble(event_time, ''1 hour'')');
 SELECT validate_query('SELECT array_agg(category ORDER BY category) FROM orders GROUP BY tumble(event_time, ''1 hour'')');
 SELECT validate_query('SELECT percentile_cont(0.5) WITHIN GROUP (ORDER BY quantity) FROM orders GROUP BY tumble(event_time, ''1 hour'')');
 SELECT validate_query('SELECT array_agg(category) FROM orders GROUP BY tumble(event_time, ''1 hour'')');

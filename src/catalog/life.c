@@ -237,6 +237,25 @@ depend_again(const SeStream *stream)
 }
 
 /*
+ * The statement by which deferred triggers on a table fire within the statements that follow,
+ * NULL if it has none.  At the end of the transaction they would have the rights of whoever
+ * has called us, and a restricted operation may not leave any.  In a catalog scope.
+ */
+static char *
+fire_at_once(Oid relid)
+{
+	Oid			type = OIDOID;
+	Datum		value = ObjectIdGetDatum(relid);
+
+	se_spi("SELECT 'SET CONSTRAINTS ' || pg_catalog.string_agg(DISTINCT"
+		   " pg_catalog.format('%I.%I', n.nspname, c.conname), ', ') || ' IMMEDIATE'"
+		   " FROM pg_catalog.pg_trigger t JOIN pg_catalog.pg_constraint c ON c.oid = t.tgconstraint"
+		   " JOIN pg_catalog.pg_namespace n ON n.oid = c.connamespace"
+		   " WHERE t.tgrelid = $1 AND t.tgdeferrable", 1, &type, &value, NULL, SPI_OK_SELECT);
+	return SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1);
+}
+
+/*
  * A window that was being emitted when the database was dumped is in the results with
  * some of its rows.  They are deleted, as the table's owner would, so that it is there
  * wholly or not at all.  In a catalog scope.
@@ -248,12 +267,16 @@ delete_begun_window(int32 query)
 	SeUserScope scope;
 	Oid			types[2] = {TIMESTAMPTZOID, TIMESTAMPTZOID};
 	Datum		values[2];
+	char	   *immediate;
 
 	if (def == NULL || def->name == NULL || !def->closing)
 		return;
+	immediate = fire_at_once(def->result);
 	values[0] = TimestampTzGetDatum(def->closing_start);
 	values[1] = TimestampTzGetDatum(def->closing_end);
 	se_user_begin(&scope, se_relation_owner(def->result), NIL);
+	if (immediate != NULL)
+		se_spi(immediate, 0, NULL, NULL, NULL, SPI_OK_UTILITY);
 	se_spi(psprintf("DELETE FROM %s WHERE window_start OPERATOR(pg_catalog.=) $1"
 					" AND window_end OPERATOR(pg_catalog.=) $2", def->name),
 		   2, types, values, NULL, SPI_OK_DELETE);
@@ -351,6 +374,9 @@ settle(SeStream *stream, const char *start)
 	change("DELETE FROM stream_engine.reader WHERE stream = $1", stream->id, SPI_OK_DELETE);
 	change("UPDATE stream_engine.query SET kept_from = '-infinity' WHERE stream = $1", stream->id,
 		   SPI_OK_UPDATE);
+	/* what has been skipped is skipped by all from here on */
+	change("UPDATE stream_engine.dead_letter SET read_by = NULL WHERE stream = $1"
+		   " AND read_by IS NOT NULL", stream->id, SPI_OK_UPDATE);
 	/* the windows of late records have no state here, and the records may be read again */
 	change("UPDATE stream_engine.late_event l SET retry = false, former = true"
 		   " FROM stream_engine.query q WHERE q.stream = $1 AND l.query = q.id"
@@ -532,10 +558,14 @@ se_skip(PG_FUNCTION_ARGS)
 				 errmsg("partition %d is not known to any reader of stream %s", partition,
 						stream->name)));
 	}
+	/* queries that are ahead of others have it in their results, where it stays */
 	se_spi("INSERT INTO stream_engine.dead_letter (stream, partition, \"offset\", reason, message,"
-		   " seen_at) VALUES ($1, $2, $3, 'skipped', 'skipped by ' || $4,"
-		   " pg_catalog.clock_timestamp()) ON CONFLICT DO NOTHING", 4, types, values, NULL,
-		   SPI_OK_INSERT);
+		   " seen_at, read_by) SELECT $1, $2, $3, 'skipped', 'skipped by ' || $4,"
+		   " pg_catalog.clock_timestamp(), pg_catalog.array_agg(w.query ORDER BY w.query)"
+		   " FROM stream_engine.reader_partition p JOIN stream_engine.reader r ON r.id = p.reader"
+		   " JOIN stream_engine.query_progress w ON w.reader = r.id"
+		   " WHERE r.stream = $1 AND p.partition = $2 AND p.next_offset > $3"
+		   " ON CONFLICT DO NOTHING", 4, types, values, NULL, SPI_OK_INSERT);
 	/* one that cannot even be fetched will never come to be skipped, or may come after all */
 	se_spi("UPDATE stream_engine.reader_partition p SET next_offset = $3 + 1,"
 		   " records = p.records + 1, skipped = p.skipped + 1, problem = NULL,"

@@ -60,13 +60,16 @@ refuse(bool given, const char *argument, const char *value)
 						value ? " with value " : "", value ? value : "")));
 }
 
-/* Whether sums of it and a time cannot overflow. */
-static bool
-is_short(const Interval *value)
+/* Sums of it and a time must not overflow; it has no months. */
+static void
+check_length(const Interval *value, const char *name)
 {
-	return value->day >= -MAX_RETENTION_DAYS && value->day <= MAX_RETENTION_DAYS &&
-		value->time >= -MAX_RETENTION_DAYS * USECS_PER_DAY &&
-		value->time <= MAX_RETENTION_DAYS * USECS_PER_DAY;
+	if (value->day < -MAX_RETENTION_DAYS || value->day > MAX_RETENTION_DAYS ||
+		value->time < -MAX_RETENTION_DAYS * USECS_PER_DAY ||
+		value->time > MAX_RETENTION_DAYS * USECS_PER_DAY)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("argument \"%s\" must not exceed %d days", name, MAX_RETENTION_DAYS)));
 }
 
 void
@@ -77,11 +80,11 @@ se_check_interval(FunctionCallInfo fcinfo, int arg, const char *name)
 	if (PG_ARGISNULL(arg))
 		return;
 	value = PG_GETARG_INTERVAL_P(arg);
-	if (value->month != 0 || value->day < 0 || value->day > MAX_RETENTION_DAYS || value->time < 0 ||
-		value->time > MAX_RETENTION_DAYS * USECS_PER_DAY)
+	if (value->month != 0 || value->day < 0 || value->time < 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("argument \"%s\" must not be negative and not have months", name)));
+	check_length(value, name);
 }
 
 void
@@ -136,10 +139,11 @@ check_positive(FunctionCallInfo fcinfo, int arg, const char *name)
 	if (PG_ARGISNULL(arg))
 		return;
 	value = PG_GETARG_INTERVAL_P(arg);
-	if (value->month != 0 || !is_short(value) || value->day * USECS_PER_DAY + value->time <= 0)
+	if (value->month != 0 || (double) value->day * USECS_PER_DAY + value->time <= 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("argument \"%s\" must be a positive interval without months", name)));
+	check_length(value, name);
 }
 
 /* Only a window that ends can be shown before, or corrected. */

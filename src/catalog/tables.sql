@@ -113,9 +113,11 @@ CREATE TABLE stream_engine.dead_letter (
 	column_name text,
 	seen_at timestamptz NOT NULL,
 	purged boolean NOT NULL DEFAULT false,
+	read_by integer[],
 	PRIMARY KEY (stream, partition, "offset")
 );
 COMMENT ON TABLE stream_engine.dead_letter IS 'records that could not be used, with their bytes; the verdict on a record is final';
+COMMENT ON COLUMN stream_engine.dead_letter.read_by IS 'the queries that had read a skipped record when it was skipped, and so have counted it';
 
 /* ---- progress and state: logged, written by workers alone, not dumped ---- */
 

@@ -293,9 +293,7 @@ check_aggregate(Aggref *aggref, ParseState *pstate)
 
 	if (aggref->aggkind != AGGKIND_NORMAL)
 		refuse_aggregate(aggref, "... WITHIN GROUP", pstate);
-	if (aggref->aggdistinct != NIL)
-		refuse_aggregate(aggref, "DISTINCT", pstate);
-	if (aggref->aggorder != NIL)
+	if (aggref->aggorder != NIL && aggref->aggdistinct == NIL)
 		refuse_aggregate(aggref, "ORDER BY", pstate);
 	if (aggref->aggvariadic)
 		refuse_aggregate(aggref, "VARIADIC", pstate);

@@ -68,6 +68,8 @@ method_note(SeAggregateMethod method)
 			return "built-in kernel";
 		case SE_AGG_COMBINE:
 			return "the aggregate's own functions, with partial states combined";
+		case SE_AGG_DISTINCT:
+			return "a set of values, over which the aggregate runs when the window closes";
 		case SE_AGG_UNSUPPORTED:
 			break;
 	}

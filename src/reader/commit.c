@@ -45,6 +45,9 @@
 #define LOCK_ATTEMPTS 30
 #define LOCK_RETRY_MS 10
 
+/* The same for the reader's row, which a move of chunks holds for some ten milliseconds. */
+#define FENCE_ATTEMPTS 10
+
 /*
  * Open the cycle's transaction if it is not open.  False: the extension or the
  * stream is gone and the worker must leave; no transaction is open then.
@@ -99,8 +102,28 @@ run_plan(SPIPlanPtr plan, Datum *values, const char *nulls, int expected)
 		elog(ERROR, "a statement of the commit returned %s", SPI_result_code_string(result));
 }
 
+static void
+wait_for_lock(void)
+{
+	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, LOCK_RETRY_MS,
+					 PG_WAIT_EXTENSION);
+	ResetLatch(MyLatch);
+	CHECK_FOR_INTERRUPTS();
+}
+
+/* Whether the row is what it was, as far as is committed. */
+static bool
+row_is_ours(Datum *values)
+{
+	Oid			types[] = {INT4OID, INT8OID, INT8OID};
+
+	return se_spi("SELECT FROM stream_engine.reader WHERE id = $1 AND generation = $2 AND seq = $3",
+				  lengthof(types), types, values, NULL, SPI_OK_SELECT) == 1;
+}
+
 /*
- * The fence.  False: somebody else has the reader, or its definition has changed.
+ * The fence.  False: somebody else has the reader, or its definition has changed, or
+ * somebody who holds the row is about to change it; he may want what we have locked.
  * *watermark is raised to what advance_watermark() has asked for, and notice is
  * taken of records that wait to be processed again.
  */
@@ -129,9 +152,15 @@ advance_reader(Reader *reader, TimestampTz *watermark, TimestampTz now)
 	values[2] = Int64GetDatum(reader->def->seq);
 	values[3] = TimestampTzGetDatum(*watermark);
 	values[4] = TimestampTzGetDatum(now);
-	run_plan(plan, values, NULL, SPI_OK_UPDATE_RETURNING);
-	if (SPI_processed != 1)
-		return false;
+	for (int attempts = FENCE_ATTEMPTS;;)
+	{
+		run_plan(plan, values, NULL, SPI_OK_UPDATE_RETURNING);
+		if (SPI_processed == 1)
+			break;
+		if (--attempts == 0 || !row_is_ours(values))
+			return false;
+		wait_for_lock();
+	}
 	*watermark = DatumGetTimestampTz(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1,
 												   &isnull));
 	reader->replay_wanted = DatumGetBool(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc,
@@ -333,10 +362,7 @@ lock_results(Reader *reader, TimestampTz watermark, TimestampTz now)
 		{
 			if (--attempts == 0)
 				return false;
-			(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
-							 LOCK_RETRY_MS, PG_WAIT_EXTENSION);
-			ResetLatch(MyLatch);
-			CHECK_FOR_INTERRUPTS();
+			wait_for_lock();
 		}
 	}
 	return true;

@@ -195,6 +195,25 @@ set_stream_error(Reader *reader)
 /* ---- the source ---- */
 
 /*
+ * Whether it is the source that an error is about, so that it may go by itself.  Topics that are
+ * not there or not granted are undefined objects and a lack of privilege.
+ */
+static bool
+is_of_source(int sqlstate)
+{
+	switch (sqlstate)
+	{
+		case ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION:
+		case ERRCODE_INSUFFICIENT_PRIVILEGE:
+		case ERRCODE_UNDEFINED_OBJECT:
+			return true;
+		default:
+			return ERRCODE_TO_CATEGORY(sqlstate) == ERRCODE_CONNECTION_EXCEPTION ||
+				ERRCODE_TO_CATEGORY(sqlstate) == ERRCODE_FDW_ERROR;
+	}
+}
+
+/*
  * Ask for partitions, in a transaction of its own.  An error of the source is
  * shown, and false returned; others are raised.
  */
@@ -221,16 +240,11 @@ try_discover(Reader *reader, bool *grown)
 	PG_CATCH();
 	{
 		ErrorData  *error;
-		int			category;
 
 		MemoryContextSwitchTo(old);
 		error = CopyErrorData();
-		category = ERRCODE_TO_CATEGORY(error->sqlerrcode);
 		login_refused = error->sqlerrcode == ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION;
-		if (category != ERRCODE_TO_CATEGORY(ERRCODE_CONNECTION_FAILURE) &&
-			category != ERRCODE_TO_CATEGORY(ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION) &&
-			category != ERRCODE_TO_CATEGORY(ERRCODE_UNDEFINED_OBJECT) &&
-			category != ERRCODE_TO_CATEGORY(ERRCODE_FDW_ERROR))
+		if (!is_of_source(error->sqlerrcode))
 			PG_RE_THROW();
 		FlushErrorState();
 		AbortOutOfAnyTransaction();

@@ -183,7 +183,7 @@ find_input(VerifyInput *input, Oid relid)
 	n = select_in_snapshot("SELECT l.partition, l.\"offset\" FROM stream_engine.late_event l WHERE l.query = $1 AND NOT l.partly AND NOT l.former"
 						   " UNION SELECT d.partition, d.\"offset\" FROM stream_engine.dead_letter d"
 						   " JOIN stream_engine.query q ON q.stream = d.stream"
-						   " WHERE q.id = $1 AND d.reason <> 'bad'"
+						   " WHERE q.id = $1 AND d.reason <> 'bad' AND q.id <> ALL (COALESCE(d.read_by, '{}'))"
 						   " UNION SELECT f.partition, f.\"offset\" FROM stream_engine.failed_record f"
 						   " WHERE f.query = $1"
 						   " UNION SELECT h.partition, h.\"offset\" FROM stream_engine.dead_letter_reader h"

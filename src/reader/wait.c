@@ -225,6 +225,26 @@ deadline_of(const Interval *timeout)
 	return GetCurrentTimestamp() + days * USECS_PER_DAY + timeout->time % USECS_PER_DAY;
 }
 
+/* Queries of a stream that have failed were not waited for, and who waits should know. */
+static void
+warn_of_failed(const WaitTarget *target)
+{
+	SeCatalogScope scope;
+	Oid			type = INT4OID;
+	Datum		value = Int32GetDatum(target->stream);
+
+	se_catalog_begin(&scope);
+	se_spi("SELECT result::text FROM stream_engine.query WHERE stream = $1 AND state = 'error' ORDER BY id",
+		   1, &type, &value, NULL, SPI_OK_SELECT);
+	for (uint64 i = 0; i < SPI_processed; i++)
+		ereport(WARNING,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("query %s is in state error and has not been waited for",
+						SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1)),
+				 errhint("See the view stream_engine.queries; stream_engine.resume() starts it again.")));
+	se_catalog_end(&scope);
+}
+
 static void
 stop_waiting(int code, Datum arg)
 {
@@ -302,6 +322,8 @@ se_wait(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_QUERY_CANCELED),
 				 errmsg("timeout while waiting for %s", target->name),
 				 errhint("SELECT * FROM stream_engine.stat_partitions tells how far it is.")));
+	if (target->query == 0)
+		warn_of_failed(target);
 	MemoryContextDelete(context);
 	SPI_finish();
 	PG_RETURN_VOID();

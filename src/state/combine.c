@@ -19,6 +19,9 @@
  *	  Call information is the layout's and is shared by its memtables; a call
  *	  sets the memory context first.  No function here calls back into another
  *	  aggregate of the same layout.
+ *
+ *	  Aggregates with DISTINCT have sets of values as states (distinct.c), and are
+ *	  run from beginning to end by se_combine_run.
  */
 #include "postgres.h"
 
@@ -67,10 +70,14 @@ struct SeCombineCall
 const char *
 se_combine_refusal(const Aggref *aggref)
 {
-	HeapTuple	tuple = SearchSysCache1(AGGFNOID, ObjectIdGetDatum(aggref->aggfnoid));
+	HeapTuple	tuple;
 	Form_pg_aggregate form;
 	const char *reason = NULL;
 
+	if (aggref->aggdistinct != NIL)
+		return se_distinct_refusal(aggref);
+
+	tuple = SearchSysCache1(AGGFNOID, ObjectIdGetDatum(aggref->aggfnoid));
 	if (!HeapTupleIsValid(tuple))
 		elog(ERROR, "cache lookup failed for aggregate %u", aggref->aggfnoid);
 	form = (Form_pg_aggregate) GETSTRUCT(tuple);
@@ -99,6 +106,31 @@ make_call(FmgrInfo *function, int nargs, Oid collation, AggState *agg_state)
 
 	InitFunctionCallInfoData(*call, function, nargs, collation, (Node *) agg_state, NULL);
 	return call;
+}
+
+/* Look up what partial states are combined and written with. */
+static void
+compile_combine(SeCombineCall *call, Form_pg_aggregate form, Oid transtype, MemoryContext context)
+{
+	Expr	   *expr;
+
+	build_aggregate_transfn_expr((Oid[]) {transtype}, 1, 0, false, transtype, call->collation,
+								 form->aggcombinefn, InvalidOid, &expr, NULL);
+	init_function(&call->combine, form->aggcombinefn, expr, context);
+	call->combine_call = make_call(&call->combine, 2, call->collation, call->agg_state);
+	if (call->internal && call->combine.fn_strict)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_FUNCTION_DEFINITION),
+				 errmsg("combine function with transition type %s must not be declared STRICT",
+						format_type_be(transtype))));
+
+	if (call->internal)
+	{
+		build_aggregate_serialfn_expr(form->aggserialfn, &expr);
+		init_function(&call->serial, form->aggserialfn, expr, context);
+		build_aggregate_deserialfn_expr(form->aggdeserialfn, &expr);
+		init_function(&call->deserial, form->aggdeserialfn, expr, context);
+	}
 }
 
 /*
@@ -145,23 +177,8 @@ se_combine_compile(const Aggref *aggref, MemoryContext context, Oid *transtype)
 	call->transition_call = make_call(&call->transition, call->nargs + 1, call->collation,
 									  call->agg_state);
 
-	build_aggregate_transfn_expr((Oid[]) {*transtype}, 1, 0, false, *transtype, call->collation,
-								 form->aggcombinefn, InvalidOid, &expr, NULL);
-	init_function(&call->combine, form->aggcombinefn, expr, context);
-	call->combine_call = make_call(&call->combine, 2, call->collation, call->agg_state);
-	if (call->internal && call->combine.fn_strict)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_FUNCTION_DEFINITION),
-				 errmsg("combine function with transition type %s must not be declared STRICT",
-						format_type_be(*transtype))));
-
-	if (call->internal)
-	{
-		build_aggregate_serialfn_expr(form->aggserialfn, &expr);
-		init_function(&call->serial, form->aggserialfn, expr, context);
-		build_aggregate_deserialfn_expr(form->aggdeserialfn, &expr);
-		init_function(&call->deserial, form->aggdeserialfn, expr, context);
-	}
+	if (aggref->aggdistinct == NIL)
+		compile_combine(call, form, *transtype, context);
 
 	if (OidIsValid(form->aggfinalfn))
 	{
@@ -199,10 +216,17 @@ bind_table(SeMemtable *table, SeCombineCall *call)
 	call->agg_state->tmpcontext->ecxt_per_tuple_memory = table->call_context;
 }
 
-static Datum
-copy_into_state(SeMemtable *table, const SeCombineCall *call, Datum value)
+/* Where states are: the memory that the calls point at. */
+static MemoryContext
+state_memory(const SeCombineCall *call)
 {
-	MemoryContext old = MemoryContextSwitchTo(table->state_context);
+	return call->agg_context->ecxt_per_tuple_memory;
+}
+
+static Datum
+copy_into_state(const SeCombineCall *call, Datum value)
+{
+	MemoryContext old = MemoryContextSwitchTo(state_memory(call));
 
 	if (call->typlen == -1)
 		value = PointerGetDatum(PG_DETOAST_DATUM_COPY(value));
@@ -212,17 +236,28 @@ copy_into_state(SeMemtable *table, const SeCombineCall *call, Datum value)
 	return value;
 }
 
+static void
+init_state(const SeCombineCall *call, SeCombineState *target)
+{
+	target->isnull = call->init_isnull;
+	target->no_value = call->init_isnull;
+	target->value = call->init_isnull ? (Datum) 0 : copy_into_state(call, call->init_value);
+}
+
 /* The state of a group that has seen nothing. */
 void
 se_combine_init(SeMemtable *table, const SeStateDef *state, SeGroup *group)
 {
-	const SeCombineCall *call = state->combine;
 	SeCombineState *target = state_of(state, group);
 
-	target->isnull = call->init_isnull;
-	target->no_value = call->init_isnull;
-	target->value = call->init_isnull ? (Datum) 0 :
-		copy_into_state(table, call, call->init_value);
+	if (state->distinct != NULL)
+	{
+		target->isnull = true;
+		target->no_value = true;
+		return;
+	}
+	bind_table(table, state->combine);
+	init_state(state->combine, target);
 }
 
 static void
@@ -238,8 +273,7 @@ free_state_value(Datum value)
  * Make the result of a transition or combine function the state.
  */
 static void
-store_result(SeMemtable *table, const SeCombineCall *call, SeCombineState *target, Datum result,
-			 bool isnull)
+store_result(const SeCombineCall *call, SeCombineState *target, Datum result, bool isnull)
 {
 	if (!call->typbyval && (target->isnull || isnull ||
 							DatumGetPointer(result) != DatumGetPointer(target->value)))
@@ -251,10 +285,10 @@ store_result(SeMemtable *table, const SeCombineCall *call, SeCombineState *targe
 		{
 			if (call->typlen == -1 &&
 				VARATT_IS_EXTERNAL_EXPANDED_RW(DatumGetPointer(result)) &&
-				MemoryContextGetParent(DatumGetEOHP(result)->eoh_context) == table->state_context)
+				MemoryContextGetParent(DatumGetEOHP(result)->eoh_context) == state_memory(call))
 				 /* it lives where it should */ ;
 			else
-				result = copy_into_state(table, call, result);
+				result = copy_into_state(call, result);
 		}
 		if (had)
 		{
@@ -270,7 +304,7 @@ store_result(SeMemtable *table, const SeCombineCall *call, SeCombineState *targe
 
 /* Run the transition function for the arguments in call->transition_call. */
 static void
-advance(SeMemtable *table, SeCombineCall *call, SeCombineState *target)
+advance(SeCombineCall *call, SeCombineState *target)
 {
 	FunctionCallInfo fcinfo = call->transition_call;
 	Datum		result;
@@ -284,7 +318,7 @@ advance(SeMemtable *table, SeCombineCall *call, SeCombineState *target)
 		}
 		if (target->no_value)
 		{
-			target->value = copy_into_state(table, call, fcinfo->args[1].value);
+			target->value = copy_into_state(call, fcinfo->args[1].value);
 			target->isnull = false;
 			target->no_value = false;
 			return;
@@ -297,7 +331,7 @@ advance(SeMemtable *table, SeCombineCall *call, SeCombineState *target)
 	fcinfo->args[0].isnull = target->isnull;
 	fcinfo->isnull = false;
 	result = FunctionCallInvoke(fcinfo);
-	store_result(table, call, target, result, fcinfo->isnull);
+	store_result(call, target, result, fcinfo->isnull);
 	target->no_value = false;
 }
 
@@ -307,8 +341,14 @@ se_combine_update(SeMemtable *table, const SeStateDef *state, const SeVector *ar
 {
 	SeCombineCall *call = state->combine;
 	FunctionCallInfo fcinfo = call->transition_call;
-	MemoryContext old = MemoryContextSwitchTo(table->call_context);
+	MemoryContext old;
 
+	if (state->distinct != NULL)
+	{
+		se_distinct_update(table, state, args, rows, nrows, groups);
+		return;
+	}
+	old = MemoryContextSwitchTo(table->call_context);
 	bind_table(table, call);
 	for (int i = 0; i < nrows; i++)
 	{
@@ -323,7 +363,7 @@ se_combine_update(SeMemtable *table, const SeStateDef *state, const SeVector *ar
 			arg->value = arg->isnull ? (Datum) 0 :
 				se_vector_datum(&args[a], row, call->arg_types[a]);
 		}
-		advance(table, call, state_of(state, groups[i]));
+		advance(call, state_of(state, groups[i]));
 		MemoryContextReset(table->call_context);
 	}
 	MemoryContextSwitchTo(old);
@@ -332,7 +372,7 @@ se_combine_update(SeMemtable *table, const SeStateDef *state, const SeVector *ar
 bool
 se_combine_is_byval(const SeStateDef *state)
 {
-	return state->combine->typbyval && !state->combine->internal;
+	return state->distinct == NULL && state->combine->typbyval && !state->combine->internal;
 }
 
 /*
@@ -348,6 +388,12 @@ se_combine_bytes(SeMemtable *table, const SeStateDef *state, const SeGroup *grou
 	Datum		value = source->value;
 	MemoryContext old = MemoryContextSwitchTo(table->call_context);
 
+	if (state->distinct != NULL)
+	{
+		se_distinct_bytes(state, group, bytes, len);
+		MemoryContextSwitchTo(old);
+		return;
+	}
 	if (call->internal)
 	{
 		LOCAL_FCINFO(fcinfo, 1);
@@ -383,6 +429,8 @@ se_combine_check(const SeStateDef *state, uint32 len)
 {
 	const SeCombineCall *call = state->combine;
 
+	if (state->distinct != NULL)
+		return se_distinct_check(len);
 	if (call->internal || call->typlen == -1)
 		return len < MaxAllocSize - VARHDRSZ;
 	if (call->typlen == -2)
@@ -441,10 +489,16 @@ se_combine_merge(SeMemtable *table, const SeStateDef *state, SeGroup *to, const 
 	SeCombineState *target = state_of(state, to);
 	const SeCombineState *source = state_of(state, from);
 	FunctionCallInfo fcinfo = call->combine_call;
-	MemoryContext old = MemoryContextSwitchTo(table->call_context);
+	MemoryContext old;
 	Datum		value = (Datum) 0;
 	Datum		result;
 
+	if (state->distinct != NULL)
+	{
+		se_distinct_merge(table, state, to, from);
+		return;
+	}
+	old = MemoryContextSwitchTo(table->call_context);
 	bind_table(table, call);
 	if (!source->isnull)
 		value = se_combine_is_byval(state) ? source->value : datum_of_bytes(table, call, source);
@@ -455,7 +509,7 @@ se_combine_merge(SeMemtable *table, const SeStateDef *state, SeGroup *to, const 
 			goto done;
 		if (target->isnull)
 		{
-			target->value = copy_into_state(table, call, value);
+			target->value = copy_into_state(call, value);
 			target->isnull = false;
 			target->no_value = false;
 			goto done;
@@ -468,7 +522,7 @@ se_combine_merge(SeMemtable *table, const SeStateDef *state, SeGroup *to, const 
 	fcinfo->args[1].isnull = source->isnull;
 	fcinfo->isnull = false;
 	result = FunctionCallInvoke(fcinfo);
-	store_result(table, call, target, result, fcinfo->isnull);
+	store_result(call, target, result, fcinfo->isnull);
 	if (!target->isnull)
 		target->no_value = false;
 
@@ -476,11 +530,10 @@ done:
 	MemoryContextSwitchTo(old);
 }
 
-Datum
-se_combine_result(SeMemtable *table, const SeStateDef *state, SeGroup *group, bool *isnull)
+/* The final value of a state. */
+static Datum
+finish(SeCombineCall *call, const SeCombineState *source, bool *isnull)
 {
-	SeCombineCall *call = state->combine;
-	SeCombineState *source = state_of(state, group);
 	Datum		value = source->value;
 	FunctionCallInfo fcinfo = call->final_call;
 
@@ -497,11 +550,56 @@ se_combine_result(SeMemtable *table, const SeStateDef *state, SeGroup *group, bo
 		return (Datum) 0;
 	}
 
-	bind_table(table, call);
 	fcinfo->args[0].value = value;
 	fcinfo->args[0].isnull = source->isnull;
 	fcinfo->isnull = false;
 	value = FunctionCallInvoke(fcinfo);
 	*isnull = fcinfo->isnull;
 	return value;
+}
+
+Datum
+se_combine_result(SeMemtable *table, const SeStateDef *state, SeGroup *group, bool *isnull)
+{
+	if (state->distinct != NULL)
+		return se_distinct_result(state, group, isnull);
+	bind_table(table, state->combine);
+	return finish(state->combine, state_of(state, group), isnull);
+}
+
+/*
+ * Run the aggregate over values of its first argument, in their order, with
+ * "extra" as the others.  All that it makes, the result too, is in CurrentMemoryContext.
+ */
+Datum
+se_combine_run(SeCombineCall *call, const NullableDatum *values, uint32 nvalues, int nextra,
+			   const NullableDatum *extra, bool *isnull)
+{
+	FunctionCallInfo fcinfo = call->transition_call;
+	MemoryContext old = CurrentMemoryContext;
+	MemoryContext temporary = AllocSetContextCreate(old, "aggregate transition",
+													ALLOCSET_SMALL_SIZES);
+	SeCombineState state;
+
+	call->agg_context->ecxt_per_tuple_memory = old;
+	call->agg_state->tmpcontext->ecxt_per_tuple_memory = temporary;
+	init_state(call, &state);
+	MemoryContextSwitchTo(temporary);
+	for (uint32 i = 0; i < nvalues; i++)
+	{
+		fcinfo->args[1] = values[i];
+		for (int a = 0; a < nextra; a++)
+			fcinfo->args[a + 2] = extra[a];
+		advance(call, &state);
+		MemoryContextReset(temporary);
+	}
+	MemoryContextSwitchTo(old);
+	return finish(call, &state, isnull);
+}
+
+/* Whether the transition function is skipped for nulls. */
+bool
+se_combine_skips_nulls(const SeCombineCall *call)
+{
+	return call->transition.fn_strict;
 }

@@ -5,7 +5,8 @@
  * NOTES
  *	  An aggregate is executed by a kernel when its state can be flat and its
  *	  result is bound to be what the server's own aggregate gives; otherwise
- *	  through its own functions, provided that partial states can be combined.
+ *	  through its own functions, provided that partial states can be combined,
+ *	  or over a set of values if it is an aggregate of DISTINCT ones.
  *	  Only aggregates of pg_catalog are taken: others may keep things in their
  *	  state that do not survive being written out.
  *
@@ -86,11 +87,11 @@ static const KernelEntry kernel_table[] = {
 };
 
 static const KernelEntry *
-find_kernel(Oid function)
+kernel_of(const Aggref *aggref)
 {
-	for (int i = 0; i < lengthof(kernel_table); i++)
+	for (int i = 0; i < lengthof(kernel_table) && aggref->aggdistinct == NIL; i++)
 	{
-		if (kernel_table[i].function == function)
+		if (kernel_table[i].function == aggref->aggfnoid)
 			return &kernel_table[i];
 	}
 	return NULL;
@@ -124,21 +125,21 @@ se_aggregate_method(const Aggref *aggref, const char **reason)
 	*reason = NULL;
 	if (AGGKIND_IS_ORDERED_SET(aggref->aggkind))
 		*reason = "It is an ordered-set aggregate.";
-	else if (aggref->aggdistinct != NIL)
-		*reason = "It has DISTINCT arguments.";
-	else if (aggref->aggorder != NIL)
+	else if (aggref->aggdistinct == NIL && aggref->aggorder != NIL)
 		*reason = "It has an ORDER BY clause.";
 	else if (get_func_namespace(aggref->aggfnoid) != PG_CATALOG_NAMESPACE)
 		*reason = "It is not one of the server's own aggregates.";
-	else if (depends_on_order(aggref->aggfnoid))
+	else if (aggref->aggdistinct == NIL && depends_on_order(aggref->aggfnoid))
 		*reason = "Its result depends on the order of the records.";
 	if (*reason != NULL)
 		return SE_AGG_UNSUPPORTED;
 
-	if (find_kernel(aggref->aggfnoid) != NULL)
+	if (kernel_of(aggref) != NULL)
 		return SE_AGG_KERNEL;
 	*reason = se_combine_refusal(aggref);
-	return *reason == NULL ? SE_AGG_COMBINE : SE_AGG_UNSUPPORTED;
+	if (*reason != NULL)
+		return SE_AGG_UNSUPPORTED;
+	return aggref->aggdistinct != NIL ? SE_AGG_DISTINCT : SE_AGG_COMBINE;
 }
 
 static bool
@@ -151,7 +152,8 @@ same_input(const Aggref *a, const Aggref *b)
 static bool
 same_aggregate(const Aggref *a, const Aggref *b)
 {
-	return a->aggfnoid == b->aggfnoid && a->aggtype == b->aggtype && same_input(a, b);
+	return a->aggfnoid == b->aggfnoid && a->aggtype == b->aggtype &&
+		equal(a->aggdistinct, b->aggdistinct) && same_input(a, b);
 }
 
 static uint32
@@ -211,7 +213,7 @@ assign_states(SeGroupLayout *layout, Aggref *const *aggrefs, const Aggref **stat
 	{
 		const Aggref *aggref = aggrefs[i];
 		SeAggDef   *agg = &layout->aggs[i];
-		const KernelEntry *kernel = find_kernel(aggref->aggfnoid);
+		const KernelEntry *kernel = kernel_of(aggref);
 		const char *reason;
 		SeStateDef *state = NULL;
 		int			s;
@@ -256,6 +258,10 @@ assign_states(SeGroupLayout *layout, Aggref *const *aggrefs, const Aggref **stat
 			{
 				state->kind = STATE_COMBINE;
 				state->combine = se_combine_compile(aggref, context, &transtypes[s]);
+				if (aggref->aggdistinct != NIL)
+					state->distinct = se_distinct_compile(aggref, state->combine,
+														  se_combine_skips_nulls(state->combine),
+														  context);
 				layout->has_combine = true;
 			}
 		}
@@ -379,6 +385,8 @@ compute_stamp(const SeGroupLayout *layout, const Aggref **state_refs, const Oid 
 			stamp = hash_combine(stamp, aggref->aggfnoid);
 			stamp = hash_combine(stamp, transtypes[i]);
 			stamp = hash_combine(stamp, aggref->inputcollid);
+			if (state->distinct != NULL)
+				stamp = hash_combine(stamp, se_distinct_stamp(state->distinct));
 		}
 		foreach(lc, aggref->args)
 			stamp = hash_combine(stamp, exprType((Node *) lfirst_node(TargetEntry, lc)->expr));

@@ -41,6 +41,8 @@ typedef enum SeAggregateMethod
 	SE_AGG_KERNEL,				/* flat state, vector loop */
 	SE_AGG_COMBINE,				/* the aggregate's own transition, combine and
 								 * serialize functions */
+	SE_AGG_DISTINCT,			/* a set of values, over which the aggregate runs
+								 * when the window closes */
 	SE_AGG_UNSUPPORTED
 } SeAggregateMethod;
 
@@ -64,7 +66,7 @@ extern SeGroupLayout *se_layout_create(int nkeys, const SeKeySpec *keys, int nag
  */
 extern uint32 se_layout_stamp(const SeGroupLayout *layout);
 
-/* Whether some aggregate is of SE_AGG_COMBINE: merging may take long, and heed the order. */
+/* Whether some aggregate is no SE_AGG_KERNEL: merging may take long, and heed the order. */
 extern bool se_layout_has_combine(const SeGroupLayout *layout);
 
 /*

@@ -119,6 +119,7 @@ typedef struct SeCombineState
 } SeCombineState;
 
 typedef struct SeCombineCall SeCombineCall;
+typedef struct SeDistinctDef SeDistinctDef;
 
 typedef struct SeStateDef
 {
@@ -140,6 +141,7 @@ typedef struct SeStateDef
 	int			base;
 	int			count_base;
 	SeCombineCall *combine;		/* STATE_COMBINE */
+	SeDistinctDef *distinct;	/* STATE_COMBINE: a set of values; else NULL */
 } SeStateDef;
 
 /* Aggregates. */
@@ -400,6 +402,24 @@ extern bool se_combine_check(const SeStateDef *state, uint32 len);
 extern Datum se_combine_result(SeMemtable *table, const SeStateDef *state, SeGroup *group,
 							   bool *isnull);
 extern const char *se_combine_refusal(const Aggref *aggref);
+extern Datum se_combine_run(SeCombineCall *call, const NullableDatum *values, uint32 nvalues,
+							int nextra, const NullableDatum *extra, bool *isnull);
+extern bool se_combine_skips_nulls(const SeCombineCall *call);
+
+/* distinct.c */
+
+extern const char *se_distinct_refusal(const Aggref *aggref);
+extern SeDistinctDef *se_distinct_compile(const Aggref *aggref, SeCombineCall *call, bool strict,
+										  MemoryContext context);
+extern uint32 se_distinct_stamp(const SeDistinctDef *def);
+extern void se_distinct_update(SeMemtable *table, const SeStateDef *state, const SeVector *args,
+							   const int *rows, int nrows, SeGroup **groups);
+extern void se_distinct_bytes(const SeStateDef *state, const SeGroup *group, const char **bytes,
+							  uint32 *len);
+extern bool se_distinct_check(Size len);
+extern void se_distinct_merge(SeMemtable *table, const SeStateDef *state, SeGroup *to,
+							  const SeGroup *from);
+extern Datum se_distinct_result(const SeStateDef *state, const SeGroup *group, bool *isnull);
 
 /* Give a group that is new the states of its entry, of which none is of STATE_COMBINE. */
 static inline void

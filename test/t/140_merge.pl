@@ -66,7 +66,7 @@ sub wait_for_readers
 		$node,
 		sub {
 			# The server may be recovering.
-			my ($rc, $out) = $node->psql('postgres', $readers);
+			my ($rc, $out) = try_sql($node, $readers);
 			return 1 if $rc == 0 && $out eq $count;
 			more_orders() if ++$looks % 100 == 0 && $looks < 1000;
 			return 0;

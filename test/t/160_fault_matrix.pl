@@ -110,7 +110,7 @@ sub set_failpoints
 
 sub answers
 {
-	return $node->psql('postgres', 'SELECT 1') == 0;
+	return try_sql($node, 'SELECT 1') == 0;
 }
 
 # Until the condition holds; false when that takes too long.

@@ -38,9 +38,9 @@ feed_job($node, seconds => 20);
 
 sub split_off
 {
-	$node->psql('postgres', "SELECT stream_engine.pause('tumbling')");
+	try_sql($node, "SELECT stream_engine.pause('tumbling')");
 	feed_job($node);
-	$node->psql('postgres', "SELECT stream_engine.resume('tumbling')");
+	try_sql($node, "SELECT stream_engine.resume('tumbling')");
 	return;
 }
 
@@ -54,7 +54,7 @@ my %places = (
 	'staging.before_truncate' => undef, 'staging.after_truncate' => undef,
 	'worker-attach' => sub { kill_reader('TERM') },
 	'manager-pass' => sub { kill_reader('TERM') },
-	'replay.processed' => sub { $node->psql('postgres', "SELECT stream_engine.retry_dead_letters('s')") },
+	'replay.processed' => sub { try_sql($node, "SELECT stream_engine.retry_dead_letters('s')") },
 	(map { ($_ => \&split_off) } 'split.step', 'merge.follow', 'merge.before_lock', 'merge.after_lock', 'merge.step',
 		'merge.before_commit'),
 	# These come when there is much to move.
@@ -70,14 +70,14 @@ $node->safe_psql('postgres', q(
 sub kill_reader
 {
 	my ($signal) = @_;
-	my ($rc, $pids) = $node->psql('postgres', "SELECT pid FROM stream_engine.stat_workers WHERE kind = 'reader' AND pid IS NOT NULL");
+	my ($rc, $pids) = try_sql($node, "SELECT pid FROM stream_engine.stat_workers WHERE kind = 'reader' AND pid IS NOT NULL");
 	kill($signal, split /\n/, $pids) if $rc == 0 && $pids;
 	return;
 }
 
 sub answers
 {
-	return $node->psql('postgres', 'SELECT 1') == 0;
+	return try_sql($node, 'SELECT 1') == 0;
 }
 
 sub set_failpoints
@@ -129,7 +129,7 @@ foreach my $round (1 .. $rounds)
 		note("$place: not reached") if !$met;
 		$kills++ if $met;
 		delete $never{$place} if $met;
-		$node->psql('postgres', "SELECT stream_engine.resume('tumbling')");
+		try_sql($node, "SELECT stream_engine.resume('tumbling')");
 		is_exact($node, "round $round, kills until $place") if ++$number % 14 == 0;
 	}
 	is_exact($node, "round $round");

@@ -8,6 +8,10 @@
 # NOTES
 #	Needs clang with libFuzzer.  A failing input is printed in base64.
 #
+#	These are the parsers that do without PostgreSQL.  Column lists, durations, starts and
+#	options use its scanner, its input functions, its catalogs and its errors: without these
+#	there would be little left to test, so test/t/195_option_fuzz.pl tries them on a server.
+#
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P)
 src=$here/../../src

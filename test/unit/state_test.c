@@ -570,7 +570,7 @@ state_fuzz(PG_FUNCTION_ARGS)
 Datum
 state_methods(PG_FUNCTION_ARGS)
 {
-	static const char *const names[] = {"kernel", "combine", "unsupported"};
+	static const char *const names[] = {"kernel", "combine", "distinct", "unsupported"};
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
 	Query	   *query = analyze(text_to_cstring(PG_GETARG_TEXT_PP(0)));
 	ListCell   *lc;

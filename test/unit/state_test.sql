@@ -40,6 +40,17 @@ SELECT check_query('float variances', 'SELECT k, var_pop(f8 / 1e5), var_samp(f4)
 SELECT check_query('two arguments', 'SELECT k, corr(f4, i2), covar_pop(f4, i2), covar_samp(f4, i2), regr_count(f4, i2), regr_slope(f4, i2), regr_intercept(f4, i2), regr_r2(f4, i2), regr_avgx(f4, i2), regr_sxx(f4, f4), regr_syy(f4, f4), regr_sxy(f4, f4) FROM t GROUP BY k', 1, 'near');
 SELECT check_query('domains', 'SELECT many, sum(dom), min(dom), count(dom) FROM t GROUP BY many', 1);
 
+-- Aggregates over distinct values.
+SELECT check_query('distinct counts', 'SELECT k, count(DISTINCT i2), count(DISTINCT i4), count(DISTINCT i8), count(DISTINCT f4), count(DISTINCT b), count(DISTINCT txt), count(DISTINCT price), count(DISTINCT scales), count(DISTINCT wide), count(DISTINCT d), count(DISTINCT tz), count(*) FROM t GROUP BY k', 1);
+SELECT check_query('distinct counts of other types', 'SELECT many, count(DISTINCT iv), count(DISTINCT tm), count(DISTINCT id), count(DISTINCT ip), count(DISTINCT arr), count(DISTINCT r), count(DISTINCT j), count(DISTINCT feeling), count(DISTINCT padded), count(DISTINCT vc), count(DISTINCT o), count(DISTINCT dom), count(DISTINCT toasted) FROM t GROUP BY many', 1);
+SELECT check_query('distinct counts without keys', 'SELECT count(DISTINCT i8), count(DISTINCT txt), count(DISTINCT b) FROM t', 0);
+SELECT check_query('distinct counts by a collation', 'SELECT k, count(DISTINCT word COLLATE case_blind), count(DISTINCT word COLLATE german), count(DISTINCT word COLLATE "C") FROM t GROUP BY k', 1);
+SELECT check_query('distinct sums', 'SELECT k, sum(DISTINCT i2), sum(DISTINCT i4), avg(DISTINCT i8), sum(DISTINCT price), avg(DISTINCT price), sum(DISTINCT f8), stddev(DISTINCT i4), bit_xor(DISTINCT i4) FROM t GROUP BY k', 1);
+SELECT check_query('distinct least and greatest', 'SELECT k, min(DISTINCT txt), max(DISTINCT vc), min(DISTINCT i4), max(DISTINCT iv), max(DISTINCT arr) FROM t GROUP BY k', 1);
+SELECT check_query('distinct, of which no more is left', 'SELECT many, array_agg(DISTINCT i2), array_agg(DISTINCT txt ORDER BY txt DESC), array_agg(DISTINCT b ORDER BY b NULLS FIRST), string_agg(DISTINCT txt, '', ''), string_agg(DISTINCT word COLLATE "C", NULL), jsonb_agg(DISTINCT i2) FROM t GROUP BY many', 1);
+SELECT check_query('distinct with FILTER, beside others', 'SELECT k, count(DISTINCT i4) FILTER (WHERE b), count(DISTINCT i4), count(DISTINCT i4) FILTER (WHERE NOT b), sum(i4), count(i4), max(txt), count(DISTINCT txt) FILTER (WHERE false) FROM t GROUP BY k', 1);
+SELECT check_query('distinct, one row a group', 'SELECT i, count(DISTINCT i4), array_agg(DISTINCT txt), sum(DISTINCT wide) FROM t GROUP BY i', 1);
+
 -- Group keys over types, in sorted order.
 SELECT check_query('key boolean, date', 'SELECT b, d, count(*) FROM t GROUP BY b, d', 2);
 SELECT check_query('key timestamptz', 'SELECT tz, ts, count(*) FROM t GROUP BY tz, ts', 2);
@@ -77,11 +88,12 @@ SELECT CASE WHEN (SELECT count(*) FROM (
 SELECT state_fuzz('SELECT many, count(*), sum(i4), avg(i8), min(i8), max(i8) FROM t GROUP BY many', 3000, 1, 'flat') || ' - damaged integers';
 SELECT state_fuzz('SELECT word, scales, f4, sum(wide), avg(scales), min(wide), max(price), sum(f8) FROM t GROUP BY word, scales, f4', 3000, 2, 'flat') || ' - damaged text and decimals';
 SELECT state_fuzz('SELECT wide, id, min(txt), stddev(i4) FROM t GROUP BY wide, id', 3000, 3, 'deserialize') || ' - damaged wide keys and serialized states';
+SELECT state_fuzz('SELECT k, count(DISTINCT i4), array_agg(DISTINCT i8), count(DISTINCT b) FROM t GROUP BY k', 3000, 5, 'flat') || ' - damaged sets';
 SELECT state_fuzz('SELECT arr, avg(iv), range_intersect_agg(r), max(arr) FROM t GROUP BY arr', 3000, 4, 'crc') || ' - damaged arrays and ranges';
 
 -- How aggregates are executed.
 SELECT CASE WHEN string_agg(line, ',' ORDER BY n) = 'kernel,kernel,combine,combine,'
-    'unsupported: It has DISTINCT arguments.,unsupported: It has an ORDER BY clause.,'
+    'distinct,unsupported: It has an ORDER BY clause.,'
     'unsupported: It is an ordered-set aggregate.,unsupported: The aggregate has no combine function.'
     THEN 'ok' ELSE 'not ok: ' || string_agg(line, ',' ORDER BY n) END || ' - methods'
     FROM state_methods('SELECT sum(i4), avg(price), max(txt), stddev(i4), count(DISTINCT i4),

@@ -88,7 +88,7 @@ sub feed_job
 	my @arguments = map { $options{ $_->[0] } // $_->[1] }
 	  [ seconds => 10 ], [ per_second => 100 ], [ keys => 50 ], [ pad => 0 ];
 
-	return $node->psql('postgres', 'CALL feed(' . join(', ', @arguments) . ')') == 0;
+	return try_sql($node, 'CALL feed(' . join(', ', @arguments) . ')') == 0;
 }
 
 # is_exact(NODE, WHEN): all has been read, and every query is what plain SQL gives.

@@ -32,7 +32,7 @@ use Time::HiRes qw(usleep);
 
 our @EXPORT = qw(
   new_node wait_for wait_until wait_for_log log_position log_since report_state
-  engine_processes wait_for_processes kill9_worker kill9_server server_pids
+  engine_processes wait_for_processes kill9_worker kill9_server server_pids try_sql
   broker mockd proxy tools_dir long_run
 );
 
@@ -171,9 +171,14 @@ sub wait_for
 {
 	my ($node, $query, %options) = @_;
 
-	return
-	  if $node->poll_query_until($options{dbname} // 'postgres',
-		$query, $options{expected} // 't');
+	my $holds;
+	until (defined $holds)
+	{
+		$holds = _unbroken(sub {
+			$node->poll_query_until($options{dbname} // 'postgres', $query, $options{expected} // 't') ? 1 : 0;
+		});
+	}
+	return if $holds;
 	report_state($node, $options{dbname});
 	croak "waited in vain for: $query";
 }
@@ -211,6 +216,27 @@ sub wait_for_log
 	return if _poll(sub { log_since($node, $position // 0) =~ $regexp });
 	report_state($node);
 	croak "waited in vain for $regexp in the server's log";
+}
+
+# try_sql(NODE, SQL): psql's status and output; the server may be going down or coming up,
+# which is a status other than 0.
+sub try_sql
+{
+	my ($node, $sql) = @_;
+	my $result = _unbroken(sub { [ $node->psql('postgres', $sql) ] }) // [ 2, '', '' ];
+
+	return wantarray ? @$result : $result->[0];
+}
+
+# A psql that ends before it has read its input breaks the pipe, which IPC::Run takes for
+# a failure of ours: undef then.
+sub _unbroken
+{
+	my ($code) = @_;
+	my $result = eval { $code->() };
+
+	croak $@ if $@ && $@ !~ /Broken pipe/;
+	return $result;
 }
 
 # report_state(NODE [, DATABASE]): what a reader of a failed test wants to know.
