@@ -56,6 +56,12 @@
 /* No record is read while more windows of a query than these wait. */
 #define MAX_WAITING_WINDOWS 16
 
+/* How long a part of a window takes to be emitted, at least. */
+#define MIN_PART_MS 50
+
+/* So many times that others are given way to. */
+#define GIVE_WAY_PARTS 3
+
 /* Reading is given as much time as the last commit took, up to this. */
 #define MAX_READING_MS 100
 
@@ -127,20 +133,6 @@ se_closing_presses(const Reader *reader)
 	return false;
 }
 
-/*
- * When the next commit is to be made because windows wait to be emitted; DT_NOEND if none
- * do.  "behind": there are records to be read.
- */
-TimestampTz
-se_closing_due(const Reader *reader, bool behind)
-{
-	for (int i = 0; i < reader->nqueries; i++)
-		if (reader->queries[i].closing.active)
-			return !behind ? DT_NOBEGIN : reader->last_commit + reader->commit_duration +
-				Min(reader->commit_duration, MAX_READING_MS * 1000);
-	return DT_NOEND;
-}
-
 /* ---- giving way to others ---- */
 
 /* Whether "query" has a window that closes at "watermark" and that somebody may wait for. */
@@ -169,16 +161,50 @@ se_closing_disturbs(const Reader *reader, const ReaderQuery *query, TimestampTz 
 	return reader->nclosers > closes_window(query, watermark);
 }
 
-/* Whether a window of a query that has emitted all others closes until W is "span" later. */
-bool
-se_closing_others_soon(const Reader *reader, TimestampTz watermark, int64 span)
+/*
+ * Whether a commit that is made for a large window, or slice, waits for others' windows: as
+ * long as records come.  "watermark" is W as it would be committed now.
+ */
+static bool
+gives_way(const Reader *reader, bool behind, TimestampTz watermark)
 {
-	if (TIMESTAMP_NOT_FINITE(watermark))
+	int64		span = Max(reader->part_duration, MIN_PART_MS * 1000);
+
+	if (!reader->dirty || behind || TIMESTAMP_NOT_FINITE(watermark))
 		return false;
 	for (int i = 0; i < reader->nqueries; i++)
 		if (closes_window(&reader->queries[i], watermark + span))
 			return true;
 	return false;
+}
+
+/*
+ * When the next commit is to be made because windows wait to be emitted; DT_NOEND if none
+ * do.  "behind": there are records to be read.
+ */
+TimestampTz
+se_closing_due(const Reader *reader, bool behind, TimestampTz watermark)
+{
+	bool		active = false;
+
+	for (int i = 0; i < reader->nqueries; i++)
+		active |= reader->queries[i].closing.active;
+	if (!active)
+		return DT_NOEND;
+	if (behind)
+		return reader->last_commit + reader->commit_duration +
+			Min(reader->commit_duration, MAX_READING_MS * 1000);
+	if (gives_way(reader, behind, watermark))
+		return reader->part_ended +
+			GIVE_WAY_PARTS * Max(reader->part_duration, MIN_PART_MS * 1000);
+	return DT_NOBEGIN;
+}
+
+/* Whether to fold what a commit that closed windows has left for later. */
+bool
+se_closing_fold_due(const Reader *reader, bool behind, TimestampTz watermark)
+{
+	return reader->fold_waits && !behind && !gives_way(reader, behind, watermark);
 }
 
 /* Behind a commit. */

@@ -60,12 +60,6 @@
 #define CHECK_DEFINITION_MS 200
 #define MAX_BACKOFF_MS 30000
 
-/* How long a part of a large window takes to be emitted, at least. */
-#define MIN_PART_MS 50
-
-/* So many times that others are given way to. */
-#define GIVE_WAY_PARTS 3
-
 /* A cycle is committed early when its memtables and rows are this large. */
 #define CYCLE_MEMORY (64 * 1024 * 1024)
 
@@ -501,28 +495,11 @@ interval_due(Reader *reader, TimestampTz now)
 	return due <= now && now < latest && will_close(reader, now, latest - now) ? latest : due;
 }
 
-/*
- * Whether a commit that is made for a large window, or slice, waits for others' windows: as
- * long as records come.
- */
-static bool
-gives_way(Reader *reader, TimestampTz now)
-{
-	return reader->dirty && !behind(reader) &&
-		se_closing_others_soon(reader, current_watermark(reader, now),
-							   Max(reader->part_duration, MIN_PART_MS * 1000));
-}
-
-/* When the next commit is to be made because windows wait to be emitted; DT_NOEND if none do. */
+/* When windows that wait want a commit, see closing.c. */
 static TimestampTz
 closing_due(Reader *reader, TimestampTz now)
 {
-	TimestampTz due = se_closing_due(reader, behind(reader));
-
-	if (due == DT_NOEND || !gives_way(reader, now))
-		return due;
-	return Max(due, reader->part_ended +
-			   GIVE_WAY_PARTS * Max(reader->part_duration, MIN_PART_MS * 1000));
+	return se_closing_due(reader, behind(reader), current_watermark(reader, now));
 }
 
 /*
@@ -578,7 +555,7 @@ commit_due(Reader *reader, TimestampTz now)
 	if (!reader->dirty)
 		return quiet_commit_due(reader, now);
 	if (reader->pause_wanted || interval_due(reader, now) <= now ||
-		(reader->fold_waits && !behind(reader) && !gives_way(reader, now)))
+		se_closing_fold_due(reader, behind(reader), current_watermark(reader, now)))
 		return true;
 	if (cycle_memory(reader) > CYCLE_MEMORY)
 		return true;

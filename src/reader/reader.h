@@ -350,11 +350,11 @@ extern void se_closing_load(ReaderQuery *query);
 extern void se_closing_store(ReaderQuery *query);
 extern int64 se_closing_budget(const Reader *reader);
 extern bool se_closing_presses(const Reader *reader);
-extern TimestampTz se_closing_due(const Reader *reader, bool behind);
+extern TimestampTz se_closing_due(const Reader *reader, bool behind, TimestampTz watermark);
+extern bool se_closing_fold_due(const Reader *reader, bool behind, TimestampTz watermark);
 extern void se_closing_begin(Reader *reader, TimestampTz watermark);
 extern bool se_closing_disturbs(const Reader *reader, const ReaderQuery *query,
 								TimestampTz watermark);
-extern bool se_closing_others_soon(const Reader *reader, TimestampTz watermark, int64 span);
 extern void se_closing_committed(Reader *reader);
 
 /* replay.c */
