@@ -180,6 +180,11 @@ def make_query(rng, kind, name, base, scale, starts):
         sql = function if argument is None else f"{function}({argument})"
         columns.append(sql + (f" FILTER (WHERE {condition_sql})" if condition_sql else "") + f" AS a{i}")
         query.aggregates.append((function, argument, condition))
+    distinct = random.Random(" ".join(columns))
+    if distinct.random() < 0.15:
+        function, argument = distinct.choice((("count", "v"), ("count", "x"), ("count", "k"), ("sum", "v"), ("sum", "x"), ("max", "k")))
+        columns.append(f"{function}(DISTINCT {argument}) AS a{len(columns)}")
+        query.aggregates.append((f"{function} distinct", argument, None))
     query.key_count = len(keys)
     query.sql = "SELECT " + ", ".join([f"{k} AS k{i}" for i, k in enumerate(keys)] + columns) + " FROM s"
     if query.where_sql:

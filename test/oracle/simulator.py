@@ -112,6 +112,8 @@ def aggregate(function, values):
     if function == "count(*)":
         return len(values)
     values = [v for v in values if v is not None]
+    if function.endswith(" distinct"):
+        function, values = function.split()[0], list(set(values))
     if function == "count":
         return len(values)
     if not values:
