@@ -67,7 +67,6 @@ foreach my $fault ('cut', 'stall', 'half')
 	$proxy->command($fault);
 	finish_orders($orders);
 	wait_for($node, $trouble);
-	$from = committed();
 	is($node->safe_psql('postgres', q(SELECT string_agg(DISTINCT state, ',') FROM (SELECT state FROM stream_engine.queries UNION ALL SELECT state FROM stream_engine.streams) s)),
 		'running', "$fault: that is no reason to stop");
 	is($node->safe_psql('postgres', q(SELECT count(*) FROM stream_engine.why('sales') WHERE finding = 'the worker has a problem')),
@@ -81,6 +80,8 @@ foreach my $fault ('cut', 'stall', 'half')
 	$start = time;
 	$node->safe_psql('postgres', "SELECT stream_engine.pause('sales')");
 	wait_for_processes($node, 0, '%reader%');
+	# what had come before the fault has been committed by now
+	$from = committed();
 	$node->safe_psql('postgres', "SELECT stream_engine.resume('sales')");
 	wait_for_processes($node, 1, '%reader%');
 	$node->stop('fast');
