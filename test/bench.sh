@@ -18,6 +18,8 @@
 #   --profile NAME[,NAME...]  instead: run variants or jobs once under perf record, print where
 #                             the worker spent its time
 #   --profile-folder FOLDER   keep what perf recorded
+#   --broker-folder FOLDER    where our broker keeps its log: a file system of its own, or one in memory,
+#                             keeps its writes away from the disk that commits wait for
 #   --kafka HOST:PORT         use this broker; topics orders_8 and so on are made there and kept
 #   -X PROPERTY=VALUE         of librdkafka in the raw consume
 #   --setting NAME=VALUE      of the servers that are measured
@@ -52,6 +54,7 @@ se_init "$@"
 arguments=()
 settings=()
 bootstrap=
+broker_folder=
 json=
 compare=
 profile=
@@ -71,7 +74,7 @@ while [ $# -gt 0 ]; do
 			continue
 			;;
 		--variant | --variants | --rounds | --events | --windows | --json | --compare | --profile | \
-			--profile-folder | --kafka | --setting | -X)
+			--profile-folder | --broker-folder | --kafka | --setting | -X)
 			[ $# -ge 2 ] || se_die "$option needs a value"
 			;;
 		*)
@@ -93,6 +96,12 @@ while [ $# -gt 0 ]; do
 			;;
 		--profile) profile=$2 ;;
 		--profile-folder) profile_folder=$(cd "$invocation_folder" && realpath -m "$2") ;;
+		--broker-folder)
+			[ -d "$2" ] || se_die "there is no folder $2"
+			broker_folder=$(mktemp -d "$(realpath "$2")/stream_engine_bench.XXXXXX")
+			se_give "$broker_folder"
+			se_at_exit 'rm -rf "$broker_folder"'
+			;;
 		--kafka) bootstrap=$2 ;;
 		--setting)
 			[[ $2 = ?*=* ]] || se_die "$option: \"$2\" is not NAME=VALUE"
@@ -143,8 +152,9 @@ fi
 
 if [ -z "$bootstrap" ]; then
 	se_log "starting the broker"
-	bootstrap=$(as_user "$SE_SRC/test/broker/kafka.sh" start "$SE_WORK/kafka" 0 | sed -n 's/^bootstrap=//p')
-	se_at_exit 'as_user "$SE_SRC/test/broker/kafka.sh" stop "$SE_WORK/kafka"'
+	broker=${broker_folder:-$SE_WORK}/kafka
+	bootstrap=$(as_user "$SE_SRC/test/broker/kafka.sh" start "$broker" 0 | sed -n 's/^bootstrap=//p')
+	se_at_exit 'as_user "$SE_SRC/test/broker/kafka.sh" stop "$broker"'
 fi
 revision=$(git -C "$SE_SOURCE" describe --always --dirty 2>/dev/null || echo unknown)
 
