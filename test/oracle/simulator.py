@@ -162,11 +162,13 @@ class Simulation:
     delay: watermark_delay.  order: sorts the partitions of a commit.
     advanced: what advance_watermark() was called with.  idle_close: whether there is one.
     complete_from: with processing time, when the query was made; W is the clock then.
+    begins_first: what the first record of a partition says about the first window holds for the whole commit.
     """
 
-    def __init__(self, query, delay, order=sorted, advanced=(), idle_close=False, complete_from=None):
+    def __init__(self, query, delay, order=sorted, advanced=(), idle_close=False, complete_from=None, begins_first=False):
         self.query, self.delay, self.order = query, delay, order
         self.advanced, self.idle_close = advanced, idle_close
+        self.begins_first = begins_first
         self.verdict = Verdict()
         self.clock = complete_from is not None
         if self.clock and not query.emit_partial:
@@ -196,6 +198,10 @@ class Simulation:
             while events and events[0].at < commit.at:
                 self.happen(events.pop(0))
             self.read_in_commit = {}
+            if self.begins_first:
+                for partition in commit.next_offset:
+                    self.begin(next((r for r in records.get(partition, [])[position[partition]:]
+                                     if r.offset < commit.next_offset[partition] and self.is_read(r)), None))
             for partition in self.order(commit.next_offset):
                 rows = records.get(partition, [])
                 while position[partition] < len(rows) and \
@@ -301,7 +307,7 @@ class Simulation:
     def read(self, record):
         if record.kind == HELD and not self.mended:
             self.held.append(record)
-        if record.kind != GOOD and not (record.kind == HELD and self.mended):
+        if not self.is_read(record):
             return
         watermark = self.judge(record.partition)
         if self.clock and record.time < self.previous.watermark:
@@ -310,12 +316,7 @@ class Simulation:
         self.highest[record.partition] = max(self.highest[record.partition], record.time)
         query = self.query
         counters = self.verdict.counters[record.partition]
-        if record.partition in self.beginning:  # the window of its first record began before it
-            self.beginning.discard(record.partition)
-            if record.time + self.delay > self.verdict.complete_from:
-                self.verdict.complete_from = record.time + self.delay
-                if not self.verdict.windows_closed:  # nothing has been emitted that could stay
-                    self.closings = []
+        self.begin(record)
         if query.where is not None and query.where(record.values) is not True:
             counters["filtered"] += 1
             return
@@ -334,6 +335,19 @@ class Simulation:
             self.late(record, watermark, windows, counters)
             return
         self.count(record, key, taking, counters, len(missed))
+
+    def is_read(self, record):
+        return record.kind == GOOD or (record.kind == HELD and self.mended)
+
+    def begin(self, record):
+        """The window of a partition's first record began before it."""
+        if record is None or record.partition not in self.beginning:
+            return
+        self.beginning.discard(record.partition)
+        if record.time + self.delay > self.verdict.complete_from:
+            self.verdict.complete_from = record.time + self.delay
+            if not self.verdict.windows_closed:  # nothing has been emitted that could stay
+                self.closings = []
 
     def complete(self, start, end):
         """Whether a window is emitted: that was decided when W first reached its end, if it has."""
