@@ -279,7 +279,8 @@ class Run:
             SELECT json_build_array('reader', reader, partition, json_build_object('start_offset', start_offset,
                 'next_offset', next_offset, 'records', records, 'gaps', gaps, 'decoded', decoded, 'dead', dead, 'future', future,
                 'tombstones', tombstones, 'skipped', skipped), problem) FROM stream_engine.reader_partition;
-            SELECT json_build_array('start', q.result::text, p.partition, COALESCE(o.start_offset, p.start_offset), COALESCE(o.complete, p.complete))
+            SELECT json_build_array('start', q.result::text, p.partition, COALESCE(o.start_offset, p.start_offset), COALESCE(o.complete, p.complete),
+                p.start_offset, -o.dead)
                 FROM stream_engine.query q JOIN stream_engine.query_progress w ON w.query = q.id
                 JOIN stream_engine.reader_partition p ON p.reader = w.reader
                 LEFT JOIN stream_engine.query_origin o ON o.query = q.id AND o.partition = p.partition;
@@ -395,8 +396,8 @@ class Run:
                 self.differs(where, "complete_from", self.made_between, complete_from)
         made = complete_from if self.workload.clock else None
         commits = self.commits_of(query_id, facts, ledgers)
-        begins = {p: offset for p, offset, _ in self.of(facts, "start", query)}
-        query.started = {p for p, _, complete in self.of(facts, "start", query) if not complete}
+        begins = {p: offset for p, offset, *_ in self.of(facts, "start", query)}
+        query.started = {p for p, _, complete, *_ in self.of(facts, "start", query) if not complete}
         if begins and not self.workload.growing and query.started != (set() if query.start is None else set(self.inserted)):
             self.differs(where, "partitions that are not complete", query.start, query.started)
         records = {p: [r for r in rows if r.offset >= begins.get(p, 0)] for p, rows in self.inserted.items()}
@@ -410,6 +411,12 @@ class Run:
             return
         verdict = verdicts[0]
         self.differences += [f"{where}: {note}" for note in verdict.notes]
+        for partition, begin, _, start, dead in self.of(facts, "start", query):
+            # the query has joined a reader that holds bad records from before its beginning, and reads them again
+            if self.mended and dead:
+                bad = sum(start <= r.offset < begin and r.kind == BAD for r in self.inserted[partition])
+                for v in verdicts:
+                    v.counters[partition]["before_start"] += dead - bad
         for row in self.of(facts, "verify", query):
             self.differs(where, "verify()", None, row)
         # what depends on the order of the records of a commit cannot be told
