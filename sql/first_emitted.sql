@@ -26,21 +26,9 @@ INSERT INTO shape VALUES ('tumbling', 'tumble(at, ''10 s'')', 'allowed_lateness 
 	('sessions_changing', 'session(at, gap => ''10 s'')', 'allowed_lateness => ''1 hour'', emit => ''changes'', emit_interval => ''1 ms'''),
 	('sessions_retried', 'session(at, gap => ''10 s'')', 'correction_horizon => ''1 hour''');
 DO $$ BEGIN PERFORM make(name, win, options) FROM shape; END $$;
-CREATE PROCEDURE until(condition text) LANGUAGE plpgsql AS $$
-DECLARE
-	give_up timestamptz := clock_timestamp() + interval '1 minute';
-	done boolean;
-BEGIN
-	LOOP
-		EXECUTE 'SELECT ' || condition INTO done;
-		EXIT WHEN done;
-		COMMIT;
-		IF clock_timestamp() > give_up THEN
-			RAISE 'it does not come true that %', condition;
-		END IF;
-		PERFORM pg_sleep(0.01);
-	END LOOP;
-END $$;
+\getenv src PG_ABS_SRCDIR
+\set until :src '/sql/until.inc'
+\i :until
 CALL until('count(DISTINCT query) = 7 AND bool_and(idle) FROM stream_engine.stat_partitions WHERE stream = ''s''::regclass AND query IS NOT NULL');
 
 -- partition 1 is silent: the windows of partition 0, which begins at 0, are emitted

@@ -6,6 +6,9 @@ SET datestyle = 'ISO';
 SET client_min_messages = 'warning';
 CREATE SCHEMA retry;
 SET search_path = retry, public;
+\getenv src PG_ABS_SRCDIR
+\set until :src '/sql/until.inc'
+\i :until
 
 CREATE TABLE log (partition int, "offset" bigint, timestamp timestamptz, key bytea, value bytea,
 	PRIMARY KEY (partition, "offset"));
@@ -117,33 +120,11 @@ SELECT stream_engine.retry_late('by_region');
 ALTER FOREIGN TABLE shipped DROP CONSTRAINT few;
 SELECT stream_engine.retry_dead_letters('shipped');
 SELECT stream_engine.retry_dead_letters('shipped', 'true) UNION ALL SELECT 1, 2.5 WHERE (true');
-DO $$
-DECLARE
-	give_up timestamptz := clock_timestamp() + interval '1 minute';
-BEGIN
-	WHILE EXISTS (SELECT FROM stream_engine.late_event WHERE retry) OR EXISTS (SELECT FROM stream_engine.replay) LOOP
-		COMMIT;
-		IF clock_timestamp() > give_up THEN
-			RAISE 'the records are not retried';
-		END IF;
-		PERFORM pg_sleep(0.01);
-	END LOOP;
-END $$;
+CALL until($$ NOT (EXISTS (SELECT FROM stream_engine.late_event WHERE retry) OR EXISTS (SELECT FROM stream_engine.replay)) $$);
 -- what was bad has come late by now, with its headers
 SELECT "offset", headers FROM stream_engine.late_events WHERE query = 'by_region'::regclass ORDER BY 1;
 SELECT stream_engine.retry_late('by_region');
-DO $$
-DECLARE
-	give_up timestamptz := clock_timestamp() + interval '1 minute';
-BEGIN
-	WHILE EXISTS (SELECT FROM stream_engine.late_event WHERE retry) LOOP
-		COMMIT;
-		IF clock_timestamp() > give_up THEN
-			RAISE 'the records are not retried';
-		END IF;
-		PERFORM pg_sleep(0.01);
-	END LOOP;
-END $$;
+CALL until($$ NOT (EXISTS (SELECT FROM stream_engine.late_event WHERE retry)) $$);
 SELECT extract(epoch FROM window_start) AS start, region, n, is_final FROM by_region_live ORDER BY 1, 2;
 SELECT * FROM stream_engine.verify('by_region');
 SELECT stream_engine.drop_stream('shipped', cascade => true);

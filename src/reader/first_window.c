@@ -25,11 +25,12 @@
 #include "reader.h"
 
 /*
- * Whether a record of the slice that is judged with "watermark" lies in a window which takes it
- * and is emitted; the last one is not by its start.
+ * Whether a window of the slice is emitted, though it starts before the first complete one: any
+ * of them, or with a watermark one that takes a record which is judged with that.
  */
 bool
-se_slice_is_complete(const ReaderQuery *query, const OpenSlice *slice, TimestampTz watermark)
+se_slice_has_emitted(const ReaderQuery *query, const OpenSlice *slice,
+					 const TimestampTz *watermark)
 {
 	SeWindowIterator iterator;
 	SeWindowBounds window;
@@ -38,25 +39,12 @@ se_slice_is_complete(const ReaderQuery *query, const OpenSlice *slice, Timestamp
 		return false;
 	se_window_iterate(&iterator, &query->plan->window, slice->start, slice->end, NULL);
 	while (se_window_next(&iterator, &window))
-		if (!se_query_refuses(query, window.end, watermark) &&
-			se_query_completes(query->def, window.start, window.end))
-			return true;
-	return false;
-}
-
-/* Whether any window of a slice that lies before the first complete window has been emitted. */
-bool
-se_slice_has_emitted(const ReaderQuery *query, const OpenSlice *slice)
-{
-	SeWindowIterator iterator;
-	SeWindowBounds window;
-
-	if (query->def->nemitted == 0)
-		return false;
-	se_window_iterate(&iterator, &query->plan->window, slice->start, slice->end, NULL);
-	while (se_window_next(&iterator, &window))
+	{
+		if (watermark != NULL && se_query_refuses(query, window.end, *watermark))
+			continue;
 		if (se_query_completes(query->def, window.start, window.end))
 			return true;
+	}
 	return false;
 }
 

@@ -496,9 +496,9 @@ assign_slices(Reader *reader, ReaderQuery *query, const SeBatch *batch, const Se
 		}
 		query->counters[records[row].partition].dirty = true;
 		complete = slice->last_start >= query->def->complete_from || query->def->emit_partial ||
-			se_slice_is_complete(query, slice, row_watermark[row]);
+			se_slice_has_emitted(query, slice, &row_watermark[row]);
 		if (se_query_refuses(query, slice->last_end, row_watermark[row]) ||
-			(!complete && se_slice_has_emitted(query, slice)))
+			(!complete && se_slice_has_emitted(query, slice, NULL)))
 		{
 			late_record(reader, query, slice, &records[row], t, row_watermark[row]);
 			if (forget_empty_slice(query, slice))

@@ -322,9 +322,8 @@ extern void se_process_late(Reader *reader, ReaderQuery *query, const SeRecord *
 							int nrecords, TimestampTz *event_time);
 
 /* first_window.c */
-extern bool se_slice_is_complete(const ReaderQuery *query, const OpenSlice *slice,
-								 TimestampTz watermark);
-extern bool se_slice_has_emitted(const ReaderQuery *query, const OpenSlice *slice);
+extern bool se_slice_has_emitted(const ReaderQuery *query, const OpenSlice *slice,
+								 const TimestampTz *watermark);
 extern void se_set_complete_from(Reader *reader, ReaderQuery *query);
 
 /* retry.c */
