@@ -511,7 +511,7 @@ se_windows_emit(ReaderQuery *query, TimestampTz watermark, TimestampTz now)
 		return se_global_emits(query, now);
 	if (query->plan->window.kind == SE_WINDOW_SESSION)
 		return se_session_emits(query, watermark, now);
-	return query->closing.active || query->next_close <= watermark ||
+	return query->hides || query->closing.active || query->next_close <= watermark ||
 		se_changes_are_due(query, now) || se_has_corrections(query);
 }
 
@@ -561,6 +561,7 @@ se_close_windows(Reader *reader, ReaderQuery *query, TimestampTz watermark, Time
 		se_user_begin(&scope, query->def->owner, query->def->settings);
 		emission = se_emission_begin(query, now, reader->cycle);
 		SE_FAILPOINT("emit.begin");
+		se_hide_incomplete(query, emission);
 		se_correct_windows(query, log, emission, slices, nslices);
 		if (query->closing.active || query->next_close <= watermark)
 		{

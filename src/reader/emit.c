@@ -197,6 +197,12 @@ se_emission_finalize(SeEmission *emission, TimestampTz start, TimestampTz end)
 }
 
 void
+se_emission_hide(SeEmission *emission, TimestampTz before, TimestampTz behind)
+{
+	se_results_hide(sink_of(emission), before, behind);
+}
+
+void
 se_emission_withdraw(SeEmission *emission, TimestampTz start, TimestampTz end)
 {
 	se_results_withdraw(sink_of(emission), start, end);

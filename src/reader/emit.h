@@ -53,7 +53,13 @@ extern bool se_emission_exists(SeEmission *emission, TimestampTz start, Timestam
 extern void se_emission_finalize(SeEmission *emission, TimestampTz start, TimestampTz end);
 extern void se_emission_withdraw(SeEmission *emission, TimestampTz start, TimestampTz end);
 
+/* Delete rows that are not final, of windows that start before one time and end behind another. */
+extern void se_emission_hide(SeEmission *emission, TimestampTz before, TimestampTz behind);
+
 /* Flush; adds to the query's rows_out. */
 extern void se_emission_end(SeEmission *emission);
+
+/* first_window.c */
+extern void se_hide_incomplete(ReaderQuery *query, SeEmission *emission);
 
 #endif							/* SE_EMIT_H */

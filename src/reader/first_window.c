@@ -11,6 +11,9 @@
  *	  such rise, which windows had been emitted: those between what complete_from was and
  *	  how far windows had closed.
  *
+ *	  Rows of windows that were open by then, which are there where changes are emitted, go in
+ *	  the commit that makes complete_from later.
+ *
  *	  A record that such a window has missed, and that lies in no other one that is
  *	  emitted, is late.
  *
@@ -22,6 +25,7 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
+#include "emit.h"
 #include "reader.h"
 
 /*
@@ -70,6 +74,16 @@ raise_complete_from(ReaderQuery *query, TimestampTz complete_from)
 		def->nemitted++;
 	}
 	def->complete_from = complete_from;
+	query->hides = se_query_emits_changes(query) && !def->emit_partial;
+}
+
+/* Delete the rows that show open windows which are not emitted any more. */
+void
+se_hide_incomplete(ReaderQuery *query, SeEmission *emission)
+{
+	if (query->hides)
+		se_emission_hide(emission, query->def->complete_from, query->closed_through);
+	query->hides = false;
 }
 
 /* Take notice of partitions that have begun. */

@@ -150,6 +150,8 @@ typedef struct ReaderQuery
 	TimestampTz next_close;		/* earliest end of an open window, or DT_NOEND */
 	TimestampTz closed_through; /* committed */
 	int			nemitted_stored;	/* of def->emitted, committed */
+	bool		hides;			/* this commit takes back what is shown of windows that turned
+								 * out incomplete */
 	int64	   *begins;			/* [partition] the query's first offset, if it has
 								 * joined the reader later; else NULL */
 	int			nbegins;

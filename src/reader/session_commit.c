@@ -374,6 +374,7 @@ commit_part(SessionCommit *commit, bool emits)
 		se_user_begin(&scope, query->def->owner, query->def->settings);
 		SE_FAILPOINT("emit.begin");
 		commit->emission = se_emission_begin(query, commit->now, commit->reader->cycle);
+		se_hide_incomplete(query, commit->emission);
 		if (se_session_revises(query->def) && emits)
 			se_session_emit(commit);
 		if (commit->expires)

@@ -119,7 +119,7 @@ se_session_emits(ReaderQuery *query, TimestampTz watermark, TimestampTz now)
 	if (!se_session_revises(query->def))
 		return false;
 	/* to carry a group may take a row back that shows it */
-	return has_touched(query) || se_session_changes_due(query, now) ||
+	return query->hides || has_touched(query) || se_session_changes_due(query, now) ||
 		(se_query_emits_changes(query) &&
 		 se_session_may_expire(query, se_time_before(watermark, query->def->allowed_lateness)));
 }

@@ -612,6 +612,19 @@ se_results_withdraw(SeResultSink *sink, TimestampTz window_start, TimestampTz wi
 	(void) execute(sink->withdraw, values, NULL, SPI_OK_DELETE);
 }
 
+void
+se_results_hide(SeResultSink *sink, TimestampTz before, TimestampTz behind)
+{
+	Oid			types[2] = {TIMESTAMPTZOID, TIMESTAMPTZOID};
+	Datum		values[2] = {TimestampTzGetDatum(before), TimestampTzGetDatum(behind)};
+
+	flush_all(sink);
+	(void) execute(prepare(sink, psprintf("DELETE FROM %s WHERE window_start OPERATOR(pg_catalog.<) $1"
+										  " AND window_end OPERATOR(pg_catalog.>) $2 AND NOT is_final",
+										  table_name(sink)), 2, types),
+				   values, NULL, SPI_OK_DELETE);
+}
+
 /* ---- closing ---- */
 
 int64

@@ -52,6 +52,9 @@ extern void se_results_finalize(SeResultSink *sink, TimestampTz window_start,
 extern void se_results_withdraw(SeResultSink *sink, TimestampTz window_start,
 								TimestampTz window_end);
 
+/* Delete rows that are not final, of windows that start before one time and end behind another. */
+extern void se_results_hide(SeResultSink *sink, TimestampTz before, TimestampTz behind);
+
 /* Insert what is buffered, fire AFTER triggers, close.  Returns the rows inserted or updated. */
 extern int64 se_results_close(SeResultSink *sink);
 
