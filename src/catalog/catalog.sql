@@ -129,9 +129,12 @@ CREATE FUNCTION stream_engine.retry_dead_letters(stream regclass, condition text
 COMMENT ON FUNCTION stream_engine.retry_dead_letters(regclass, text)
 	IS 'after the cause is mended: bad records for which the condition over the columns of stream_engine.dead_letters holds (all if NULL) are processed once more, as if they arrived now, by the readers that had set them aside; those that are still bad come back; returns how many are retried';
 
-/* Rows of the engine go with the relations that they belong to. */
+/*
+ * Rows of the engine go with the relations that they belong to, also in a session whose
+ * session_replication_role turns triggers and foreign keys off: rows alone help nobody.
+ */
 CREATE FUNCTION stream_engine.on_drop() RETURNS event_trigger
-	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET session_replication_role = origin AS $$
 DECLARE
 	gone oid[];
 	q record;
@@ -181,4 +184,5 @@ END $$;
 COMMENT ON FUNCTION stream_engine.on_drop() IS 'remove the engine''s rows of relations that are dropped';
 
 CREATE EVENT TRIGGER stream_engine_on_drop ON sql_drop EXECUTE FUNCTION stream_engine.on_drop();
+ALTER EVENT TRIGGER stream_engine_on_drop ENABLE ALWAYS;
 COMMENT ON EVENT TRIGGER stream_engine_on_drop IS 'remove the engine''s rows of relations that are dropped';
