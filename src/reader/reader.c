@@ -15,7 +15,8 @@
  *	  for a query sets that query aside (state error, with position and hint) and
  *	  the others go on.  What the source raises while it is asked something is
  *	  shown and tried again, for ever.  All else ends the process, and the
- *	  manager starts it again later; committed state is never in danger.
+ *	  manager starts it again later; committed state is never in danger.  When it is a
+ *	  query's work that this happens in again and again, that query goes on alone (aside.c).
  *
  *	  A session that changes a definition raises the reader's generation and wakes
  *	  us; the fence in the commit notices it even when the wake-up is lost.
