@@ -359,6 +359,10 @@ extern bool se_closing_disturbs(const Reader *reader, const ReaderQuery *query,
 								TimestampTz watermark);
 extern void se_closing_committed(Reader *reader);
 
+/* aside.c */
+extern bool se_query_isolate(int32 query);
+extern void se_query_fails(int32 query, const ErrorData *error, int32 partition, int64 offset);
+
 /* replay.c */
 extern bool se_replay_run(Reader *reader);
 
