@@ -129,12 +129,11 @@ CREATE FUNCTION stream_engine.retry_dead_letters(stream regclass, condition text
 COMMENT ON FUNCTION stream_engine.retry_dead_letters(regclass, text)
 	IS 'after the cause is mended: bad records for which the condition over the columns of stream_engine.dead_letters holds (all if NULL) are processed once more, as if they arrived now, by the readers that had set them aside; those that are still bad come back; returns how many are retried';
 
-/*
- * Rows of the engine go with the relations that they belong to, also in a session whose
- * session_replication_role turns triggers and foreign keys off: rows alone help nobody.
- */
+/* Rows of the engine go with the relations that they belong to. */
 CREATE FUNCTION stream_engine.on_drop() RETURNS event_trigger
-	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET session_replication_role = origin AS $$
+	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+	/* rows go by foreign keys, whose triggers do not fire in a replica's session */
+	SET session_replication_role = origin AS $$
 DECLARE
 	gone oid[];
 	q record;

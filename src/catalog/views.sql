@@ -33,9 +33,9 @@ CREATE VIEW stream_engine.streams WITH (security_barrier) AS
 		pg_catalog.pg_get_userbyid(c.relowner) AS owner,
 		v.srvname AS server,
 		stream_engine.stream_option(s.relation, 'topic') AS topic,
-		CASE WHEN s.home <> stream_engine.home() THEN 'restored' ELSE s.state END AS state,
+		CASE WHEN h.home IS DISTINCT FROM stream_engine.home() THEN 'restored' ELSE s.state END AS state,
 		s.error, s.error_sqlstate, s.error_partition, s.error_offset, s.error_at,
-		CASE WHEN s.home <> stream_engine.home() THEN 'Call stream_engine.resume() with a start position.'
+		CASE WHEN h.home IS DISTINCT FROM stream_engine.home() THEN 'Call stream_engine.resume() with a start position.'
 			WHEN s.state = 'paused' THEN 'Call stream_engine.resume().'
 			WHEN s.state = 'error' THEN 'Mend the cause or call stream_engine.skip(), then stream_engine.resume().'
 			WHEN s.recent_view IS NOT NULL AND NOT COALESCE(stream_engine.staging_fits(s.id, s.relation), false)
@@ -46,6 +46,7 @@ CREATE VIEW stream_engine.streams WITH (security_barrier) AS
 		(SELECT count(*) FROM stream_engine.query q WHERE q.stream = s.id) AS queries,
 		s.created_at
 	FROM stream_engine.stream s
+	LEFT JOIN stream_engine.stream_home h ON h.stream = s.id
 	JOIN pg_catalog.pg_class c ON c.oid = s.relation
 	JOIN pg_catalog.pg_foreign_table f ON f.ftrelid = s.relation
 	JOIN pg_catalog.pg_foreign_server v ON v.oid = f.ftserver
@@ -122,7 +123,7 @@ COMMENT ON FUNCTION stream_engine.query_reader(regclass) IS 'the reader that fee
 CREATE VIEW stream_engine.queries WITH (security_barrier) AS
 	SELECT q.result AS name, s.relation AS stream,
 		pg_catalog.pg_get_userbyid(c.relowner) AS owner,
-		CASE WHEN s.home <> stream_engine.home() THEN 'restored'
+		CASE WHEN h.home IS DISTINCT FROM stream_engine.home() THEN 'restored'
 			WHEN q.state = 'running' AND s.state <> 'running' THEN s.state ELSE q.state END AS state,
 		CASE WHEN (SELECT sum(GREATEST(p.high_offset - p.next_offset, 0)) FROM stream_engine.reader_partition p
 				WHERE p.reader = w.reader) < 10000 THEN 'live' ELSE 'backfill' END AS phase,
@@ -139,6 +140,7 @@ CREATE VIEW stream_engine.queries WITH (security_barrier) AS
 	FROM stream_engine.query q
 	JOIN pg_catalog.pg_class c ON c.oid = q.batch_view
 	JOIN stream_engine.stream s ON s.id = q.stream
+	LEFT JOIN stream_engine.stream_home h ON h.stream = s.id
 	LEFT JOIN stream_engine.query_progress w ON w.query = q.id
 	WHERE stream_engine.may_see(c.relowner);
 COMMENT ON VIEW stream_engine.queries IS 'queries with their state, definition and, if they have stopped, why';
@@ -219,6 +221,7 @@ GRANT SELECT ON stream_engine.dead_letters TO PUBLIC;
 CREATE FUNCTION stream_engine.why(query regclass, OUT finding text, OUT detail text, OUT hint text)
 	RETURNS SETOF record
 	LANGUAGE plpgsql STABLE AS $$
+/* Operators are those of pg_catalog whatever the path: their operands are of just these types. */
 DECLARE
 	q record;
 	t record;
@@ -235,20 +238,20 @@ BEGIN
 	IF why.query IS NULL THEN
 		RAISE EXCEPTION USING ERRCODE = 'null_value_not_allowed', MESSAGE = 'argument "query" must not be null';
 	END IF;
-	SELECT * INTO q FROM stream_engine.queries v WHERE v.name = why.query;
+	SELECT * INTO q FROM stream_engine.queries v WHERE v.name OPERATOR(pg_catalog.=) why.query;
 	IF NOT FOUND THEN
 		RAISE EXCEPTION USING ERRCODE = 'undefined_object',
 			MESSAGE = pg_catalog.format('"%s" is not a query of yours', why.query),
 			HINT = 'A query is named by its result table; see the view stream_engine.queries.';
 	END IF;
-	SELECT * INTO t FROM stream_engine.stat_queries v WHERE v.query = why.query;
-	SELECT COALESCE(pg_catalog.sum(v.records), 0) AS records, COALESCE(pg_catalog.sum(v.lag), 0) AS lag,
-		COALESCE(pg_catalog.sum(v.dead), 0) AS dead, COALESCE(pg_catalog.sum(v.future), 0) AS future,
-		COALESCE(pg_catalog.sum(v.tombstones), 0) AS tombstones, COALESCE(pg_catalog.sum(v.skipped), 0) AS skipped,
+	SELECT * INTO t FROM stream_engine.stat_queries v WHERE v.query OPERATOR(pg_catalog.=) why.query;
+	SELECT COALESCE(pg_catalog.sum(v.records), 0)::bigint AS records, COALESCE(pg_catalog.sum(v.lag), 0)::bigint AS lag,
+		COALESCE(pg_catalog.sum(v.dead), 0)::bigint AS dead, COALESCE(pg_catalog.sum(v.future), 0)::bigint AS future,
+		COALESCE(pg_catalog.sum(v.tombstones), 0)::bigint AS tombstones, COALESCE(pg_catalog.sum(v.skipped), 0)::bigint AS skipped,
 		COALESCE(pg_catalog.bool_and(v.idle), false) AS all_idle,
 		pg_catalog.min(v.max_event_time) FILTER (WHERE NOT v.idle) AS least,
 		pg_catalog.max(v.max_event_time) AS greatest
-		INTO n FROM stream_engine.stat_partitions v WHERE v.query = why.query;
+		INTO n FROM stream_engine.stat_partitions v WHERE v.query OPERATOR(pg_catalog.=) why.query;
 	delay := stream_engine.watermark_delay(q.stream);
 	idle_timeout := COALESCE(stream_engine.stream_option(q.stream, 'idle_timeout'), '30 seconds')::interval;
 	idle_close := stream_engine.stream_option(q.stream, 'idle_close')::interval;
@@ -259,9 +262,9 @@ BEGIN
 		finding := pg_catalog.format('the query is in state %s', q.state);
 		detail := NULLIF(pg_catalog.concat(q.error, CASE WHEN q.error_offset IS NOT NULL THEN
 			pg_catalog.format(' (partition %s, offset %s)', q.error_partition, q.error_offset) END), '');
-		SELECT v.state, v.error_partition, v.error_offset INTO s FROM stream_engine.streams v WHERE v.name = q.stream;
+		SELECT v.state, v.error_partition, v.error_offset INTO s FROM stream_engine.streams v WHERE v.name OPERATOR(pg_catalog.=) q.stream;
 		hint := COALESCE(q.hint, CASE q.state
-			WHEN 'restored' THEN pg_catalog.format('It comes from another database: SELECT stream_engine.resume(%L, start => ...).', q.stream)
+			WHEN 'restored' THEN pg_catalog.format('It comes from a dump or a template: SELECT stream_engine.resume(%L, start => ...).', q.stream)
 			WHEN 'paused' THEN pg_catalog.format('SELECT stream_engine.resume(%L).', CASE WHEN s.state = 'paused' THEN q.stream ELSE q.name END)
 			ELSE pg_catalog.format('Mend the cause%s; then SELECT stream_engine.resume(%L).',
 				CASE WHEN s.error_offset IS NOT NULL
@@ -300,7 +303,7 @@ BEGIN
 		END IF;
 	END IF;
 	FOR p IN SELECT * FROM stream_engine.stat_partitions v
-		WHERE v.query = why.query AND v.problem IS NOT NULL ORDER BY v.partition
+		WHERE v.query OPERATOR(pg_catalog.=) why.query AND v.problem IS NOT NULL ORDER BY v.partition
 	LOOP
 		finding := pg_catalog.format('partition %s has stopped', p.partition);
 		detail := p.problem;
@@ -360,8 +363,8 @@ BEGIN
 	IF q.trigger_count IS NOT NULL OR q.trigger_interval IS NOT NULL THEN
 		IF t.counted > 0 AND t.rows_out = 0 THEN
 			finding := 'no trigger has fired yet';
-			detail := pg_catalog.concat_ws(', ', 'a key''s row is written with every ' || q.trigger_count || ' records of it',
-				'rows that have changed are written every ' || q.trigger_interval);
+			detail := pg_catalog.concat_ws(', ', 'a key''s row is written with every ' || q.trigger_count::text || ' records of it',
+				'rows that have changed are written every ' || q.trigger_interval::text);
 			hint := pg_catalog.format('SELECT * FROM %s shows the totals so far.', q.live_view);
 			held_up := true;
 			RETURN NEXT;
@@ -378,12 +381,12 @@ BEGIN
 		finding := 'all partitions are idle';
 		detail := pg_catalog.format('the watermark stands at %s, the next window ends at %s', t.watermark, next_end);
 		hint := pg_catalog.format('A record with event time %s or later closes it%s; or, if no earlier one comes: SELECT stream_engine.advance_watermark(%L, %L).',
-			next_end + delay, ', and so do ' || idle_close || ' without a record', q.stream, next_end);
+			next_end + delay, ', and so do ' || idle_close::text || ' without a record', q.stream, next_end);
 		held_up := true;
 		RETURN NEXT;
 	ELSE
 		FOR p IN SELECT * FROM stream_engine.stat_partitions v
-			WHERE v.query = why.query AND NOT v.idle AND v.max_event_time = n.least AND v.problem IS NULL ORDER BY v.partition
+			WHERE v.query OPERATOR(pg_catalog.=) why.query AND NOT v.idle AND v.max_event_time = n.least AND v.problem IS NULL ORDER BY v.partition
 		LOOP
 			IF p.max_event_time = '-infinity' THEN
 				finding := pg_catalog.format('partition %s has had no good record and holds the watermark', p.partition);
