@@ -335,6 +335,8 @@ se_create_stream(PG_FUNCTION_ARGS)
 	se_require_argument(fcinfo, ARG_SERVER, "server");
 	se_require_argument(fcinfo, ARG_COLUMNS, "columns");
 	name = se_parse_name(text_to_cstring(PG_GETARG_TEXT_PP(ARG_NAME)));
+	/* a temporary or system table of that name is another one */
+	name->schemaname = get_namespace_name(RangeVarGetCreationNamespace(name));
 
 	if (!PG_ARGISNULL(ARG_IF_NOT_EXISTS) && PG_GETARG_BOOL(ARG_IF_NOT_EXISTS))
 	{

@@ -212,6 +212,7 @@ GRANT SELECT ON stream_engine.dead_letters TO PUBLIC;
 CREATE FUNCTION stream_engine.why(query regclass, OUT finding text, OUT detail text, OUT hint text)
 	RETURNS SETOF record
 	LANGUAGE plpgsql STABLE AS $$
+/* Operators are those of pg_catalog whatever the path: their operands are of just these types. */
 DECLARE
 	q record;
 	t record;
@@ -228,20 +229,20 @@ BEGIN
 	IF why.query IS NULL THEN
 		RAISE EXCEPTION USING ERRCODE = 'null_value_not_allowed', MESSAGE = 'argument "query" must not be null';
 	END IF;
-	SELECT * INTO q FROM stream_engine.queries v WHERE v.name = why.query;
+	SELECT * INTO q FROM stream_engine.queries v WHERE v.name OPERATOR(pg_catalog.=) why.query;
 	IF NOT FOUND THEN
 		RAISE EXCEPTION USING ERRCODE = 'undefined_object',
 			MESSAGE = pg_catalog.format('"%s" is not a query of yours', why.query),
 			HINT = 'A query is named by its result table; see the view stream_engine.queries.';
 	END IF;
-	SELECT * INTO t FROM stream_engine.stat_queries v WHERE v.query = why.query;
-	SELECT COALESCE(pg_catalog.sum(v.records), 0) AS records, COALESCE(pg_catalog.sum(v.lag), 0) AS lag,
-		COALESCE(pg_catalog.sum(v.dead), 0) AS dead, COALESCE(pg_catalog.sum(v.future), 0) AS future,
-		COALESCE(pg_catalog.sum(v.tombstones), 0) AS tombstones, COALESCE(pg_catalog.sum(v.skipped), 0) AS skipped,
+	SELECT * INTO t FROM stream_engine.stat_queries v WHERE v.query OPERATOR(pg_catalog.=) why.query;
+	SELECT COALESCE(pg_catalog.sum(v.records), 0)::bigint AS records, COALESCE(pg_catalog.sum(v.lag), 0)::bigint AS lag,
+		COALESCE(pg_catalog.sum(v.dead), 0)::bigint AS dead, COALESCE(pg_catalog.sum(v.future), 0)::bigint AS future,
+		COALESCE(pg_catalog.sum(v.tombstones), 0)::bigint AS tombstones, COALESCE(pg_catalog.sum(v.skipped), 0)::bigint AS skipped,
 		COALESCE(pg_catalog.bool_and(v.idle), false) AS all_idle,
 		pg_catalog.min(v.max_event_time) FILTER (WHERE NOT v.idle) AS least,
 		pg_catalog.max(v.max_event_time) AS greatest
-		INTO n FROM stream_engine.stat_partitions v WHERE v.query = why.query;
+		INTO n FROM stream_engine.stat_partitions v WHERE v.query OPERATOR(pg_catalog.=) why.query;
 	delay := stream_engine.watermark_delay(q.stream);
 	idle_timeout := COALESCE(stream_engine.stream_option(q.stream, 'idle_timeout'), '30 seconds')::interval;
 	idle_close := stream_engine.stream_option(q.stream, 'idle_close')::interval;
@@ -252,7 +253,7 @@ BEGIN
 		finding := pg_catalog.format('the query is in state %s', q.state);
 		detail := NULLIF(pg_catalog.concat(q.error, CASE WHEN q.error_offset IS NOT NULL THEN
 			pg_catalog.format(' (partition %s, offset %s)', q.error_partition, q.error_offset) END), '');
-		SELECT v.state, v.error_partition, v.error_offset INTO s FROM stream_engine.streams v WHERE v.name = q.stream;
+		SELECT v.state, v.error_partition, v.error_offset INTO s FROM stream_engine.streams v WHERE v.name OPERATOR(pg_catalog.=) q.stream;
 		hint := COALESCE(q.hint, CASE q.state
 			WHEN 'restored' THEN pg_catalog.format('It comes from another database: SELECT stream_engine.resume(%L, start => ...).', q.stream)
 			WHEN 'paused' THEN pg_catalog.format('SELECT stream_engine.resume(%L).', CASE WHEN s.state = 'paused' THEN q.stream ELSE q.name END)
@@ -293,7 +294,7 @@ BEGIN
 		END IF;
 	END IF;
 	FOR p IN SELECT * FROM stream_engine.stat_partitions v
-		WHERE v.query = why.query AND v.problem IS NOT NULL ORDER BY v.partition
+		WHERE v.query OPERATOR(pg_catalog.=) why.query AND v.problem IS NOT NULL ORDER BY v.partition
 	LOOP
 		finding := pg_catalog.format('partition %s has stopped', p.partition);
 		detail := p.problem;
@@ -353,8 +354,8 @@ BEGIN
 	IF q.trigger_count IS NOT NULL OR q.trigger_interval IS NOT NULL THEN
 		IF t.counted > 0 AND t.rows_out = 0 THEN
 			finding := 'no trigger has fired yet';
-			detail := pg_catalog.concat_ws(', ', 'a key''s row is written with every ' || q.trigger_count || ' records of it',
-				'rows that have changed are written every ' || q.trigger_interval);
+			detail := pg_catalog.concat_ws(', ', 'a key''s row is written with every ' || q.trigger_count::text || ' records of it',
+				'rows that have changed are written every ' || q.trigger_interval::text);
 			hint := pg_catalog.format('SELECT * FROM %s shows the totals so far.', q.live_view);
 			held_up := true;
 			RETURN NEXT;
@@ -371,12 +372,12 @@ BEGIN
 		finding := 'all partitions are idle';
 		detail := pg_catalog.format('the watermark stands at %s, the next window ends at %s', t.watermark, next_end);
 		hint := pg_catalog.format('A record with event time %s or later closes it%s; or, if no earlier one comes: SELECT stream_engine.advance_watermark(%L, %L).',
-			next_end + delay, ', and so do ' || idle_close || ' without a record', q.stream, next_end);
+			next_end + delay, ', and so do ' || idle_close::text || ' without a record', q.stream, next_end);
 		held_up := true;
 		RETURN NEXT;
 	ELSE
 		FOR p IN SELECT * FROM stream_engine.stat_partitions v
-			WHERE v.query = why.query AND NOT v.idle AND v.max_event_time = n.least AND v.problem IS NULL ORDER BY v.partition
+			WHERE v.query OPERATOR(pg_catalog.=) why.query AND NOT v.idle AND v.max_event_time = n.least AND v.problem IS NULL ORDER BY v.partition
 		LOOP
 			IF p.max_event_time = '-infinity' THEN
 				finding := pg_catalog.format('partition %s has had no good record and holds the watermark', p.partition);

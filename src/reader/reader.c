@@ -15,7 +15,8 @@
  *	  for a query sets that query aside (state error, with position and hint) and
  *	  the others go on.  What the source raises while it is asked something is
  *	  shown and tried again, for ever.  All else ends the process, and the
- *	  manager starts it again later; committed state is never in danger.
+ *	  manager starts it again later; committed state is never in danger.  When it is a
+ *	  query's work that this happens in again and again, that query goes on alone (aside.c).
  *
  *	  A session that changes a definition raises the reader's generation and wakes
  *	  us; the fence in the commit notices it even when the wake-up is lost.
@@ -59,6 +60,9 @@
 #define IDLE_WAIT_MS 5000
 #define CHECK_DEFINITION_MS 200
 #define MAX_BACKOFF_MS 30000
+
+/* Failures in a row after which a query that is blamed gets a reader of its own. */
+#define ISOLATE_ATTEMPTS 2
 
 /* A cycle is committed early when its memtables and rows are this large. */
 #define CYCLE_MEMORY (64 * 1024 * 1024)
@@ -847,6 +851,7 @@ one_life(void)
 		int64		offset = -1;
 		int32		query;
 		int64		generation;
+		bool		faulty;
 
 		if (se_blame.query != NULL && se_blame.records != NULL && row >= 0)
 		{
@@ -855,7 +860,8 @@ one_life(void)
 		}
 		MemoryContextSwitchTo(context);
 		error = CopyErrorData();
-		if (culprit == NULL || !is_querys_fault(error->sqlerrcode))
+		faulty = culprit != NULL && is_querys_fault(error->sqlerrcode);
+		if (culprit == NULL || (!faulty && se_my_slot->attempts < ISOLATE_ATTEMPTS))
 		{
 			error_context_stack = callback.previous;
 			PG_RE_THROW();
@@ -870,8 +876,13 @@ one_life(void)
 		se_blame.records = NULL;
 		se_loading_query = NULL;
 		/* of a definition that is not in force any more nothing follows: the owner, say */
-		if (!se_relations_changed)
+		if (faulty && !se_relations_changed)
 			se_query_fails(my_reader, generation, query, error, partition, offset);
+		if (!faulty && !se_query_isolate(query))
+		{
+			error_context_stack = callback.previous;
+			ReThrowError(error);
+		}
 		outcome = OUTCOME_RELOAD;
 	}
 	PG_END_TRY();

@@ -311,6 +311,7 @@ extern void se_add_rows(Reader *reader, ReaderQuery *query, const SeBatch *batch
 						const SeRecord *records, const int *rows, int n);
 extern void se_add_to_slices(ReaderQuery *query, const SeBatch *batch, const int *rows,
 							 OpenSlice *const *slices, int n);
+extern void se_time_fails(Reader *reader, ReaderQuery *query, const SeRecord *record);
 extern bool se_key_fails(Reader *reader, ReaderQuery *query, const SeRecord *record, int row);
 extern void se_update_groups(ReaderQuery *query, const SeBatch *batch, OpenSlice *slice,
 							 const int *rows, SeGroup **row_groups, int n);
@@ -336,11 +337,6 @@ extern void se_partly_late_record(Reader *reader, ReaderQuery *query, const SeRe
 extern bool se_slice_has_emitted(const ReaderQuery *query, const OpenSlice *slice,
 								 const TimestampTz *watermark);
 extern void se_set_complete_from(Reader *reader, ReaderQuery *query);
-
-/* set_aside.c */
-extern void se_query_fails(int32 reader, int64 generation, int32 query, const ErrorData *error,
-						   int32 partition, int64 offset);
-extern void se_stream_stops(Reader *reader);
 
 /* retry.c */
 extern bool se_retry_records(Reader *reader);
@@ -371,6 +367,12 @@ extern void se_closing_begin(Reader *reader, TimestampTz watermark);
 extern bool se_closing_disturbs(const Reader *reader, const ReaderQuery *query,
 								TimestampTz watermark);
 extern void se_closing_committed(Reader *reader);
+
+/* aside.c */
+extern bool se_query_isolate(int32 query);
+extern void se_query_fails(int32 reader, int64 generation, int32 query, const ErrorData *error,
+						   int32 partition, int64 offset);
+extern void se_stream_stops(Reader *reader);
 
 /* replay.c */
 extern bool se_replay_run(Reader *reader);

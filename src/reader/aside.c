@@ -1,11 +1,6 @@
 /*
- * set_aside.c
- *	  Queries that fail, and streams that stop in front of a bad record.
- *
- * NOTES
- *	  Each is told in a transaction of its own, behind the one that has failed: the views show
- *	  the error, its position and what to do.  A query is given a reader of its own, so that the
- *	  others go on.  resume() tries again.
+ * aside.c
+ *	  What becomes of a query that fails, and of a stream that stops in front of a bad record.
  */
 #include "postgres.h"
 
@@ -18,6 +13,38 @@
 #include "catalog/ddl.h"
 #include "engine/engine.h"
 #include "reader.h"
+
+/*
+ * An error that may pass, or be nobody's fault, is tried again; but others are not to wait for
+ * a query that it comes back with.  Give that a reader of its own, in a transaction of its own,
+ * where it goes on trying; it is merged again when it has caught up.  False: it has one.
+ */
+bool
+se_query_isolate(int32 query)
+{
+	SeCatalogScope scope;
+	Oid			type = INT4OID;
+	Datum		value;
+	bool		shared;
+
+	if (!se_worker_begin())
+		return false;
+	PushActiveSnapshot(GetTransactionSnapshot());
+	value = Int32GetDatum(se_query_lock_reader(query));
+	se_catalog_begin(&scope);
+	shared = se_spi("SELECT FROM stream_engine.reader r WHERE r.id = $1 AND (r.head OR"
+					" (SELECT pg_catalog.count(*) FROM stream_engine.query_progress p"
+					" WHERE p.reader = r.id) > 1)", 1, &type, &value, NULL, SPI_OK_SELECT) == 1;
+	se_catalog_end(&scope);
+	if (shared)
+		se_query_split(query);
+	PopActiveSnapshot();
+	se_worker_commit();
+	if (shared)
+		ereport(LOG,
+				(errmsg("query %d gets a reader of its own, since it fails again and again", query)));
+	return shared;
+}
 
 /*
  * Whether the reader's definition is the one that was read; locks the reader.  If a session has
@@ -40,7 +67,10 @@ definition_holds(int32 reader, int64 generation)
 	return result;
 }
 
-/* A query that "reader" fed, by a definition of that generation, has failed. */
+/*
+ * Set a query aside, with a reader of its own, in a transaction of its own.  It has failed by
+ * the definition of "reader" that has this generation.
+ */
 void
 se_query_fails(int32 reader, int64 generation, int32 query, const ErrorData *error,
 			   int32 partition, int64 offset)
