@@ -147,6 +147,7 @@ check_stream(const SeStream *stream)
 {
 	Relation	relation = table_open(stream->relid, AccessShareLock);
 	Oid			type;
+	SeUserScope scope;
 
 	if (stream->event_time == 0)
 		ereport(ERROR,
@@ -167,8 +168,10 @@ check_stream(const SeStream *stream)
 				 errmsg("a stream is read by one worker"),
 				 errhint("Leave \"workers\" at 1.")));
 
-	/* paths, formats, epochs */
+	/* paths, formats, epochs; constant parts of DEFAULT and CHECK are evaluated */
+	se_user_begin(&scope, stream->owner, NIL);
 	(void) se_source()->decoder_create(relation, stream->event_time, NULL, CurrentMemoryContext);
+	se_user_end(&scope);
 	table_close(relation, NoLock);
 }
 

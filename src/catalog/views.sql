@@ -171,32 +171,45 @@ CREATE FUNCTION stream_engine.readable(bytes bytea) RETURNS text
 	LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'se_readable';
 COMMENT ON FUNCTION stream_engine.readable(bytea) IS 'bytes as text, NULL if they are not valid UTF-8';
 
+/* Who may read some columns of the stream only does not see whole records. */
 CREATE VIEW stream_engine.late_events WITH (security_barrier) AS
 	SELECT q.result AS query, l.partition, l."offset", l.event_time, l.watermark, l.windows,
-		l.kafka_timestamp, l.key, stream_engine.readable(l.payload) AS record, l.payload, l.headers, l.seen_at
+		l.kafka_timestamp, CASE WHEN r.whole THEN l.key END AS key,
+		CASE WHEN r.whole THEN stream_engine.readable(l.payload) END AS record,
+		CASE WHEN r.whole THEN l.payload END AS payload, CASE WHEN r.whole THEN l.headers END AS headers, l.seen_at
 	FROM stream_engine.late_event l
 	JOIN stream_engine.query q ON q.id = l.query
-	JOIN pg_catalog.pg_class c ON c.oid = q.batch_view
+	JOIN stream_engine.stream s ON s.id = q.stream
+	JOIN pg_catalog.pg_class c ON c.oid = q.batch_view,
+	LATERAL (SELECT pg_catalog.has_table_privilege(s.relation::oid, 'SELECT') AS whole) r
 	WHERE NOT l.partly AND pg_catalog.pg_has_role(c.relowner, 'USAGE');
 COMMENT ON VIEW stream_engine.late_events IS 'records that came after all their windows had closed; owners see their own';
 GRANT SELECT ON stream_engine.late_events TO PUBLIC;
 
 CREATE VIEW stream_engine.late_assignments WITH (security_barrier) AS
 	SELECT q.result AS query, l.partition, l."offset", l.event_time, l.watermark, l.windows,
-		l.kafka_timestamp, l.key, stream_engine.readable(l.payload) AS record, l.payload, l.headers, l.seen_at
+		l.kafka_timestamp, CASE WHEN r.whole THEN l.key END AS key,
+		CASE WHEN r.whole THEN stream_engine.readable(l.payload) END AS record,
+		CASE WHEN r.whole THEN l.payload END AS payload, CASE WHEN r.whole THEN l.headers END AS headers, l.seen_at
 	FROM stream_engine.late_event l
 	JOIN stream_engine.query q ON q.id = l.query
-	JOIN pg_catalog.pg_class c ON c.oid = q.batch_view
+	JOIN stream_engine.stream s ON s.id = q.stream
+	JOIN pg_catalog.pg_class c ON c.oid = q.batch_view,
+	LATERAL (SELECT pg_catalog.has_table_privilege(s.relation::oid, 'SELECT') AS whole) r
 	WHERE l.partly AND pg_catalog.pg_has_role(c.relowner, 'USAGE');
 COMMENT ON VIEW stream_engine.late_assignments IS 'records that came after some of their windows had closed and were taken by others, with the windows that missed them; owners see their own';
 GRANT SELECT ON stream_engine.late_assignments TO PUBLIC;
 
 CREATE VIEW stream_engine.failed_records WITH (security_barrier) AS
 	SELECT q.result AS query, f.partition, f."offset", f.message,
-		f.kafka_timestamp, f.key, stream_engine.readable(f.payload) AS record, f.payload, f.seen_at
+		f.kafka_timestamp, CASE WHEN r.whole THEN f.key END AS key,
+		CASE WHEN r.whole THEN stream_engine.readable(f.payload) END AS record,
+		CASE WHEN r.whole THEN f.payload END AS payload, f.seen_at
 	FROM stream_engine.failed_record f
 	JOIN stream_engine.query q ON q.id = f.query
-	JOIN pg_catalog.pg_class c ON c.oid = q.batch_view
+	JOIN stream_engine.stream s ON s.id = q.stream
+	JOIN pg_catalog.pg_class c ON c.oid = q.batch_view,
+	LATERAL (SELECT pg_catalog.has_table_privilege(s.relation::oid, 'SELECT') AS whole) r
 	WHERE pg_catalog.pg_has_role(c.relowner, 'USAGE');
 COMMENT ON VIEW stream_engine.failed_records IS 'good records that one query could not take, with the reason; owners see their own';
 GRANT SELECT ON stream_engine.failed_records TO PUBLIC;
