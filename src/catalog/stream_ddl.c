@@ -288,7 +288,8 @@ se_stream_register(Oid relid, bool check_source)
 	values[0] = ObjectIdGetDatum(relid);
 	values[1] = CStringGetTextDatum(se_home());
 	se_catalog_begin(&scope);
-	se_spi("INSERT INTO stream_engine.stream (relation, home) VALUES ($1::regclass, $2)",
+	se_spi("WITH s AS (INSERT INTO stream_engine.stream (relation) VALUES ($1::regclass) RETURNING id)"
+		   " INSERT INTO stream_engine.stream_home (stream, home) SELECT id, $2 FROM s",
 		   2, types, values, NULL, SPI_OK_INSERT);
 	se_catalog_end(&scope);
 	CommandCounterIncrement();

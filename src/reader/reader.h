@@ -311,6 +311,7 @@ extern void se_add_rows(Reader *reader, ReaderQuery *query, const SeBatch *batch
 						const SeRecord *records, const int *rows, int n);
 extern void se_add_to_slices(ReaderQuery *query, const SeBatch *batch, const int *rows,
 							 OpenSlice *const *slices, int n);
+extern void se_time_fails(Reader *reader, ReaderQuery *query, const SeRecord *record);
 extern bool se_key_fails(Reader *reader, ReaderQuery *query, const SeRecord *record, int row);
 extern void se_late_record(Reader *reader, ReaderQuery *query, const SeRecord *record,
 						   TimestampTz t, TimestampTz watermark, const SeWindowBounds *windows,
