@@ -72,8 +72,9 @@ tell_of_windows(const char *text, int position)
 		errhint("The result has window_start and window_end without being told. "
 				"In an expression write lower() and upper() of the window, as in lower(tumble(...)).");
 	else if (geterrcode() == ERRCODE_UNDEFINED_FUNCTION && is_word(text, position, functions))
-		errhint("Windows are tumble(t, size), hop(t, size, every), cumulate(t, size, step) and "
-				"session(t, gap), where t is a timestamptz and the others are intervals.");
+		errhint("Windows are tumble(t, size), hop(t, size, every), cumulate(t, size, step), with "
+				"origin and time_zone if wanted, and session(t, gap); t is a timestamptz, the "
+				"others are intervals.");
 }
 
 static void
