@@ -147,6 +147,7 @@ check_stream(const SeStream *stream)
 {
 	Relation	relation = table_open(stream->relid, AccessShareLock);
 	Oid			type;
+	SeUserScope scope;
 
 	if (stream->event_time == 0)
 		ereport(ERROR,
@@ -160,15 +161,19 @@ check_stream(const SeStream *stream)
 				 errmsg("event time column \"%s\" has type %s, not timestamp with time zone",
 						get_attname(stream->relid, stream->event_time, false),
 						format_type_be(type)),
-				 errhint("Declare it as timestamptz; a time without zone is then read as UTC.")));
+				 type == TIMESTAMPOID ?
+				 errhint("Declare it as timestamptz; a time without zone is then read as UTC.") :
+				 errhint("Declare it as timestamptz; of a number tell the unit since 1970: timestamptz EPOCH 'ms'.")));
 	if (stream->options.workers > 1)
 		ereport(ERROR,
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 				 errmsg("a stream is read by one worker"),
 				 errhint("Leave \"workers\" at 1.")));
 
-	/* paths, formats, epochs */
+	/* paths, formats, epochs; constant parts of DEFAULT and CHECK are evaluated */
+	se_user_begin(&scope, stream->owner, NIL);
 	(void) se_source()->decoder_create(relation, stream->event_time, NULL, CurrentMemoryContext);
+	se_user_end(&scope);
 	table_close(relation, NoLock);
 }
 
@@ -286,7 +291,8 @@ se_stream_register(Oid relid, bool check_source)
 	values[0] = ObjectIdGetDatum(relid);
 	values[1] = CStringGetTextDatum(se_home());
 	se_catalog_begin(&scope);
-	se_spi("INSERT INTO stream_engine.stream (relation, home) VALUES ($1::regclass, $2)",
+	se_spi("WITH s AS (INSERT INTO stream_engine.stream (relation) VALUES ($1::regclass) RETURNING id)"
+		   " INSERT INTO stream_engine.stream_home (stream, home) SELECT id, $2 FROM s",
 		   2, types, values, NULL, SPI_OK_INSERT);
 	se_catalog_end(&scope);
 	CommandCounterIncrement();
@@ -402,6 +408,11 @@ se_create_stream(PG_FUNCTION_ARGS)
 	if (!PG_ARGISNULL(ARG_OPTIONS))
 		defer_check = add_json_options(&options, PG_GETARG_JSONB_P(ARG_OPTIONS));
 
+	if (!OidIsValid(get_foreign_server_oid(NameStr(*PG_GETARG_NAME(ARG_SERVER)), true)))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("server \"%s\" does not exist", NameStr(*PG_GETARG_NAME(ARG_SERVER))),
+				 errhint("CREATE SERVER ... FOREIGN DATA WRAPPER stream_engine_kafka OPTIONS (bootstrap_servers 'host:port').")));
 	columns = se_translate_columns(text_to_cstring(PG_GETARG_TEXT_PP(ARG_COLUMNS)), include);
 	initStringInfo(&sql);
 	appendStringInfo(&sql, "CREATE FOREIGN TABLE %s (\n\t%s\n) SERVER %s OPTIONS (%s)",
