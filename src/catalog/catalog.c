@@ -230,7 +230,8 @@ event_time_column(Oid relid, const char *event_time)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_COLUMN),
 				 errmsg("event time column \"%s\" of stream \"%s\" does not exist",
-						event_time, get_rel_name(relid))));
+						event_time, get_rel_name(relid)),
+				 errhint("It is a column of type timestamptz, '_timestamp' or 'processing_time'.")));
 	return attnum;
 }
 
@@ -311,7 +312,8 @@ se_stream_lookup(Oid relid, AttrNumber *event_time)
 	" (extract(epoch FROM q.emit_interval) * 1000000)::bigint," \
 	" (extract(epoch FROM q.correction_horizon) * 1000000)::bigint, p.changes_seq, p.changes_at," \
 	" q.late_purged, q.kept_from, c.window_start, c.window_end, c.next_hash," \
-	" p.windows_closed > 0 OR p.rows_out > 0, p.emitted_from, p.emitted_through" \
+	" p.windows_closed > 0 OR (p.rows_out > 0 AND q.emit = 'final')," \
+	" p.emitted_from, p.emitted_through" \
 	" FROM stream_engine.query q LEFT JOIN stream_engine.query_progress p ON p.query = q.id" \
 	" LEFT JOIN stream_engine.closing c ON c.query = q.id "
 
