@@ -35,6 +35,41 @@ SELECT error, error_sqlstate FROM stream_engine.queries WHERE name = 'readers.q'
 SELECT count(*) FROM readers.q WHERE n >= 4711;
 SELECT stream_engine.drop_query('readers.q');
 
+-- nor do its late records tell more than the columns that he may read
+SET ROLE regress_se_reader;
+SELECT stream_engine.create_query('readers.q', 'SELECT k, count(*) AS n FROM s GROUP BY tumble(t, ''10 s''), k');
+RESET ROLE;
+INSERT INTO log VALUES (0, 10, NULL, 'key', '{"k": "late", "secret": 4711, "t": "2026-01-05T00:00:01Z"}');
+CALL stream_engine.wait('readers.q', '1 minute');
+SET ROLE regress_se_reader;
+SELECT "offset", event_time, key, record, payload, headers FROM stream_engine.late_events;
+RESET ROLE;
+SELECT query, "offset", key, record FROM stream_engine.late_events WHERE query = 'readers.q'::regclass;
+GRANT SELECT ON s TO regress_se_reader;
+SET ROLE regress_se_reader;
+SELECT "offset", event_time, key, record FROM stream_engine.late_events;
+RESET ROLE;
+REVOKE SELECT ON s FROM regress_se_reader;
+GRANT SELECT (k, t) ON s TO regress_se_reader;
+SELECT stream_engine.drop_query('readers.q');
+
+-- what a role has put into the columns of a table runs as that role when the table becomes a stream
+GRANT SELECT ON log TO regress_se_reader;
+GRANT USAGE ON FOREIGN SERVER privileges_server TO regress_se_reader;
+SET ROLE regress_se_reader;
+CREATE FUNCTION readers.who(int) RETURNS boolean IMMUTABLE LANGUAGE plpgsql AS $$
+BEGIN
+	IF current_user <> 'regress_se_reader' THEN
+		RAISE EXCEPTION 'as %', current_user;
+	END IF;
+	RETURN true;
+END $$;
+CREATE FOREIGN TABLE readers.own (k text CHECK (readers.who(1)), t timestamptz)
+	SERVER privileges_server OPTIONS (topic 't', event_time 't', staging_retention '0');
+RESET ROLE;
+SELECT stream_engine.create_query('by_other', 'SELECT k, count(*) AS n FROM readers.own GROUP BY tumble(t, ''10 s''), k');
+SELECT stream_engine.drop_stream('readers.own', cascade => true);
+
 -- types of the open windows' table that are not the query's
 SET ROLE regress_se_reader;
 SELECT stream_engine.create_query('readers.q', 'SELECT k, count(*) AS n FROM s GROUP BY tumble(t, ''10 s''), k');
@@ -90,7 +125,7 @@ RESET session_replication_role;
 SELECT count(*) FROM stream_engine.query WHERE stream = (SELECT id FROM stream_engine.stream WHERE relation = 's'::regclass);
 SELECT count(*) FROM stream_engine.query_progress p WHERE NOT EXISTS (SELECT FROM stream_engine.query q WHERE q.id = p.query);
 SELECT count(*) FROM pg_class WHERE relnamespace = 'privileges'::regnamespace AND relname LIKE 'totals%';
-INSERT INTO log VALUES (0, 10, NULL, NULL, '{"k": "b", "secret": 1, "t": "2026-01-05T00:01:00Z"}');
+INSERT INTO log VALUES (0, 11, NULL, NULL, '{"k": "b", "secret": 1, "t": "2026-01-05T00:01:00Z"}');
 CALL stream_engine.wait('q', '1 minute');
 SELECT sum(n) FROM q;
 
