@@ -230,7 +230,8 @@ event_time_column(Oid relid, const char *event_time)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_COLUMN),
 				 errmsg("event time column \"%s\" of stream \"%s\" does not exist",
-						event_time, get_rel_name(relid))));
+						event_time, get_rel_name(relid)),
+				 errhint("It is a column of type timestamptz, '_timestamp' or 'processing_time'.")));
 	return attnum;
 }
 

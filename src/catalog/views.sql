@@ -342,12 +342,14 @@ BEGIN
 		held_up := true;
 		RETURN NEXT;
 	END IF;
-	IF n.dead > 0 OR n.future > 0 OR COALESCE(t.decoded, 0) = 0 THEN
+	IF n.dead > 0 OR n.future > 0 OR n.skipped > 0 OR COALESCE(t.decoded, 0) = 0 THEN
 		finding := CASE WHEN COALESCE(t.decoded, 0) = 0 THEN 'no record could be used' ELSE 'some records could not be used' END;
 		detail := pg_catalog.format('of %s records %s were bad, %s lay in the future, %s were tombstones, %s were skipped',
 			n.records, n.dead, n.future, n.tombstones, n.skipped);
 		hint := CASE WHEN n.dead > 0 THEN 'SELECT * FROM stream_engine.dead_letters tells why; stream_engine.retry_dead_letters() when the cause is mended.'
 			WHEN n.future > 0 THEN 'Compare the clocks, and the unit of the event time; option max_future says how far ahead is too far.'
+			WHEN n.skipped > 0 AND stream_engine.stream_option(q.stream, 'on_error') = 'skip' THEN 'Bad records are skipped, for so says on_error; ''dead_letter'' keeps them, with the reason.'
+			WHEN n.skipped > 0 THEN 'SELECT * FROM stream_engine.dead_letters shows them.'
 			WHEN n.tombstones > 0 THEN 'A record without a payload is not an event.' END;
 		RETURN NEXT;
 		IF COALESCE(t.decoded, 0) = 0 THEN
@@ -370,13 +372,21 @@ BEGIN
 		IF t.counted > 0 AND t.rows_out = 0 THEN
 			finding := 'no trigger has fired yet';
 			detail := pg_catalog.concat_ws(', ', 'a key''s row is written with every ' || q.trigger_count::text || ' records of it',
-				'rows that have changed are written every ' || q.trigger_interval::text);
+				'rows that have changed are written every ' || q.trigger_interval::text,
+				CASE WHEN q.definition ~ '\mHAVING\M' THEN 'if HAVING lets them pass' END);
 			hint := pg_catalog.format('SELECT * FROM %s shows the totals so far.', q.live_view);
 			held_up := true;
 			RETURN NEXT;
 		END IF;
 	ELSIF next_end IS NULL THEN
-		NULL;
+		IF t.counted > 0 AND t.open_slices > 0 AND t.windows_closed = 0 AND t.complete_from IS NOT NULL THEN
+			finding := 'the windows that are open began before the query and will not be emitted';
+			detail := pg_catalog.format('windows from %s on are complete', t.complete_from);
+			hint := CASE WHEN processing THEN 'emit_partial => true emits partial ones.'
+				ELSE 'Start the query at ''earliest'', or with emit_partial => true.' END;
+			held_up := true;
+			RETURN NEXT;
+		END IF;
 	ELSIF processing THEN
 		finding := 'the clock closes the next window';
 		detail := pg_catalog.format('it ends at %s', next_end);
@@ -424,7 +434,21 @@ BEGIN
 	ELSIF t.late > 0 THEN
 		finding := pg_catalog.format('%s records came too late', t.late);
 		detail := 'their windows had closed';
-		hint := 'SELECT * FROM stream_engine.late_events; a larger watermark_delay lets them in.';
+		SELECT pg_catalog.string_agg(v.partition::text, ', ' ORDER BY v.partition) AS partitions INTO s
+			FROM stream_engine.stat_partitions v
+			WHERE v.query = why.query AND v.watermark < t.watermark AND v.max_event_time > '-infinity';
+		IF s.partitions IS NOT NULL THEN
+			detail := pg_catalog.format('%s; the watermark is ahead of partition %s, for it went on by advance_watermark(), by idle_close, or while a partition was idle', detail, s.partitions);
+		END IF;
+		hint := pg_catalog.format('SELECT * FROM stream_engine.late_events; %s',
+			CASE WHEN s.partitions IS NULL THEN 'a larger watermark_delay lets them in.' ELSE 'a larger watermark_delay, idle_timeout or idle_close lets them in.' END);
+		RETURN NEXT;
+	END IF;
+	IF t.windows_closed > 0 AND t.rows_out = 0 THEN
+		finding := 'no group has passed HAVING';
+		detail := pg_catalog.format('%s windows have closed, and none has given a row', t.windows_closed);
+		hint := pg_catalog.format('SELECT * FROM %s runs the query as a batch; try it without HAVING.', q.batch_view);
+		held_up := true;
 		RETURN NEXT;
 	END IF;
 	IF t.failed > 0 THEN

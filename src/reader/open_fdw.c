@@ -646,6 +646,36 @@ se_open_fdw_validator(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
+/*
+ * The end of the open session that ends first, DT_NOEND if there is none.  What has its last
+ * record in a bucket does not end before the bucket's start + gap: later ones are left unread.
+ */
+static TimestampTz
+first_session_end(OpenScan *scan)
+{
+	TimestampTz first = DT_NOEND;
+	int64		gap = scan->plan->window.gap;
+	SeUserScope scope;
+	SeGroup    *group;
+
+	se_user_begin(&scope, scan->def->owner, scan->def->settings);
+	scan->layout = se_query_layout(scan->plan, scan->def, CurrentMemoryContext);
+	scan->window_context = CurrentMemoryContext;
+	scan->group_values = palloc(sizeof(Datum) * 2);
+	if (!scan->def->has_stamp ||
+		(uint32) scan->def->state_stamp == se_query_stamp(scan->plan, scan->layout))
+		while (scan->next_slice < scan->nslices &&
+			   scan->slices[scan->next_slice].start + gap < first && next_bucket(scan))
+			while ((group = se_memtable_next(scan->table, &scan->position)) != NULL)
+			{
+				CHECK_FOR_INTERRUPTS();
+				if (session_ends(scan, group))
+					first = Min(first, DatumGetTimestampTz(scan->group_values[1]));
+			}
+	se_user_end(&scope);
+	return first;
+}
+
 /* The end of the open window that closes first. */
 Datum
 se_next_window_end(PG_FUNCTION_ARGS)
@@ -671,16 +701,17 @@ se_next_window_end(PG_FUNCTION_ARGS)
 							  has_privs_of_role(GetUserId(), ROLE_PG_READ_ALL_STATS)))
 		PG_RETURN_NULL();
 	scan.plan = se_query_plan_of_view(scan.def->batch_view);
-	log = se_state_log_open(false);
+	find_state(&scan);
+	log = open_log(&scan);
 	se_state_log_slices(log, id, note_slice, &scan);
 	se_state_log_close(log);
 	if (scan.plan->window.kind == SE_WINDOW_SESSION)
 	{
-		/* no session that is open ends before */
-		for (int i = 0; i < scan.nslices; i++)
-			if (scan.slices[i].end + scan.plan->window.gap > scan.def->closed_through)
-				PG_RETURN_TIMESTAMPTZ(scan.slices[i].start + scan.plan->window.gap);
-		PG_RETURN_NULL();
+		TimestampTz end = first_session_end(&scan);
+
+		if (end == DT_NOEND)
+			PG_RETURN_NULL();
+		PG_RETURN_TIMESTAMPTZ(end);
 	}
 	if (scan.plan->window.kind == SE_WINDOW_GLOBAL)
 		PG_RETURN_NULL();

@@ -113,7 +113,7 @@ find_column(Relation relation, const char *name, Oid type)
 				(errcode(ERRCODE_UNDEFINED_COLUMN),
 				 errmsg("column \"%s\" of result table \"%s\" does not exist", name,
 						RelationGetRelationName(relation)),
-				 errhint("Add it again, then call stream_engine.resume().")));
+				 errhint("Rename it back or add it again, then call stream_engine.resume().")));
 	found = TupleDescAttr(RelationGetDescr(relation), attnum - 1)->atttypid;
 	if (found != type)
 		ereport(ERROR,
