@@ -65,6 +65,12 @@ se_pending_memory(const SePending *pending)
 	return pending->bytes;
 }
 
+int
+se_pending_rows(const SePending *pending)
+{
+	return list_length(pending->rows);
+}
+
 SePendingMark
 se_pending_mark(const SePending *pending)
 {
