@@ -1,7 +1,7 @@
 -- Rules: a record whose key cannot be indexed fails, and has missed no window; an open session
 -- that had been emitted before is shown as it was when the first complete window becomes a
 -- later one; a record that waits to be processed again keeps its headers when its query is
--- given a reader of its own.
+-- given a reader of its own; bad records of a topic that is made anew take the place of old ones.
 SET timezone = 'UTC';
 SET client_min_messages = warning;
 CREATE SCHEMA late_corners;
@@ -70,6 +70,39 @@ SELECT stream_engine.resume('leaves');
 CALL until('NOT EXISTS (SELECT FROM stream_engine.replay)');
 SELECT h, n FROM stays_live ORDER BY 1;
 SELECT h, n FROM leaves_live ORDER BY 1;
+
+SELECT stream_engine.drop_stream('headed', true);
+DELETE FROM log;
+
+-- a topic that is made anew has another bad record where the old one had one, and before the position
+-- at which a query began that has joined the reader since
+CREATE FUNCTION start_anew(VARIADIC records text[]) RETURNS void LANGUAGE sql AS $$
+	DELETE FROM late_corners.log;
+	INSERT INTO late_corners.log SELECT 0, i - 1, now(), NULL, convert_to(r, 'UTF8') FROM unnest(records) WITH ORDINALITY AS u (r, i) $$;
+SELECT start_anew('{"at": 1}', '{"at": 1, "k": 1e400}', '{"at": 2}');
+SELECT stream_engine.create_stream('anew', 'one_server', 't', 'at timestamptz EPOCH ''s'', k float8', event_time => 'at',
+	watermark_delay => '0', staging_retention => '0');
+SELECT stream_engine.create_query('whole', 'SELECT count(*) AS n FROM anew GROUP BY tumble(at, ''1 minute'')');
+SELECT stream_engine.create_query('joined', 'SELECT count(*) AS n FROM anew GROUP BY tumble(at, ''1 minute'')', start => 'latest', emit_partial => true);
+CALL stream_engine.wait('anew', '1 minute');
+INSERT INTO log VALUES (0, 3, now(), NULL, '{"at": 3}');
+CALL stream_engine.wait('anew', '1 minute');
+CALL until('count(*) = 1 FROM stream_engine.query_origin o JOIN stream_engine.query q ON q.id = o.query WHERE q.result = ''joined''::regclass');
+SELECT stream_engine.pause('anew');
+SELECT start_anew('{"at": 61}', '{"at": 62, "k": "one"}', '{"at": 63}', '{"at": 64}');
+SELECT stream_engine.resume('anew');
+CALL until('bool_and(problem IS NOT NULL) FROM stream_engine.stat_partitions WHERE stream = ''anew''::regclass');
+SELECT stream_engine.resume('anew', start => 'earliest');
+CALL until('bool_and(next_offset = 4 AND problem IS NULL) FROM stream_engine.stat_partitions WHERE stream = ''anew''::regclass');
+SELECT partition, "offset", record, sqlstate FROM stream_engine.dead_letters WHERE stream = 'anew'::regclass;
+ALTER FOREIGN TABLE anew ALTER COLUMN k TYPE text;
+SELECT stream_engine.retry_dead_letters('anew');
+CALL until('NOT EXISTS (SELECT FROM stream_engine.replay)');
+SELECT 'whole' AS query, extract(epoch FROM window_start) AS start, n FROM whole_live UNION ALL
+	SELECT 'joined', extract(epoch FROM window_start), n FROM joined_live ORDER BY 1 DESC, 2;
+SELECT query::text, start_offset, next_offset, records, gaps, decoded, dead, records + gaps = next_offset - start_offset AS balanced
+	FROM stream_engine.stat_partitions WHERE stream = 'anew'::regclass AND query IS NOT NULL ORDER BY 1 DESC;
+SELECT query::text, decoded = counted + filtered + late + before_start + failed AS balanced FROM stream_engine.stat_queries WHERE stream = 'anew'::regclass ORDER BY 1 DESC;
 
 SET client_min_messages = error;
 DROP SERVER one_server CASCADE;

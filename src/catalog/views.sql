@@ -38,7 +38,8 @@ CREATE VIEW stream_engine.streams WITH (security_barrier) AS
 		CASE WHEN h.home IS DISTINCT FROM stream_engine.home() THEN 'Call stream_engine.resume() with a start position.'
 			WHEN s.state = 'paused' THEN 'Call stream_engine.resume().'
 			WHEN s.state = 'error' THEN 'Mend the cause or call stream_engine.skip(), then stream_engine.resume().'
-			WHEN NOT stream_engine.staging_fits(s.id, s.relation) THEN 'Its columns have changed, so no rows are staged. Drop the stream and create it again if they are to be.'
+			WHEN s.recent_view IS NOT NULL AND NOT COALESCE(stream_engine.staging_fits(s.id, s.relation), false)
+				THEN 'Its columns or staging tables have changed, so no rows are staged. Drop the stream and create it again if they are to be.'
 		END AS hint,
 		stream_engine.stream_option(s.relation, 'event_time') AS event_time,
 		stream_engine.watermark_delay(s.relation) AS watermark_delay,
@@ -90,11 +91,12 @@ CREATE VIEW stream_engine.stat_queries WITH (security_barrier) AS
 		r.watermark, w.closed_through, NULLIF(w.complete_from, '-infinity') AS complete_from,
 		k.decoded, t.counted, t.filtered, t.late, t.late_assignments, t.before_start, t.failed,
 		w.windows_closed, w.windows_incomplete, w.rows_out, w.emitted_at,
-		(SELECT count(DISTINCT (l.slice_start, l.slice_end)) FROM stream_engine.state_log l WHERE l.query = q.id) AS open_slices,
-		(SELECT COALESCE(sum(pg_catalog.octet_length(l.payload)), 0) FROM stream_engine.state_log l WHERE l.query = q.id) AS state_bytes,
+		(SELECT z.slices FROM stream_engine.state_size(q.result) z) AS open_slices,
+		(SELECT z.bytes FROM stream_engine.state_size(q.result) z) AS state_bytes,
 		r.seq AS commits, r.committed_at,
 		CASE WHEN e.query IS NOT NULL THEN pg_catalog.tstzrange(e.window_start, e.window_end) END AS closing,
-		pg_catalog.floor(e.next_hash * 100 / 4294967296.0)::integer AS closing_percent
+		pg_catalog.floor(e.next_hash * 100 / 4294967296.0)::integer AS closing_percent,
+		w.reader
 	FROM stream_engine.query q
 	JOIN pg_catalog.pg_class c ON c.oid = q.batch_view
 	LEFT JOIN stream_engine.closing e ON e.query = q.id
@@ -112,6 +114,11 @@ CREATE VIEW stream_engine.stat_queries WITH (security_barrier) AS
 	WHERE stream_engine.may_see(c.relowner);
 COMMENT ON VIEW stream_engine.stat_queries IS 'watermark, counters and state of each query; decoded = counted + filtered + late + before_start + failed';
 GRANT SELECT ON stream_engine.stat_queries TO PUBLIC;
+
+CREATE FUNCTION stream_engine.query_reader(query regclass) RETURNS integer
+	LANGUAGE sql STABLE
+	RETURN (SELECT t.reader FROM stream_engine.stat_queries t WHERE t.query = query_reader.query);
+COMMENT ON FUNCTION stream_engine.query_reader(regclass) IS 'the reader that feeds a query';
 
 CREATE VIEW stream_engine.queries WITH (security_barrier) AS
 	SELECT q.result AS name, s.relation AS stream,
@@ -292,7 +299,7 @@ BEGIN
 		RETURN NEXT;
 	ELSIF q.state = 'running' THEN
 		SELECT w.pid, w.message INTO p FROM stream_engine.stat_workers w
-			WHERE w.reader = (SELECT r.reader FROM stream_engine.query_reader(why.query) r)
+			WHERE w.reader = t.reader
 			ORDER BY w.pid NULLS LAST LIMIT 1;
 		IF p.message <> '' THEN
 			finding := 'the worker has a problem';

@@ -67,6 +67,12 @@
 /* A cycle is committed early when its memtables and rows are this large. */
 #define CYCLE_MEMORY (64 * 1024 * 1024)
 
+/*
+ * And when so many late and bad records wait to be written: a commit holds the stream locked, and
+ * who wants to drop or alter it waits.
+ */
+#define CYCLE_SIDE_ROWS 10000
+
 typedef enum Outcome
 {
 	OUTCOME_LEAVE,
@@ -495,7 +501,7 @@ commit_due(Reader *reader, TimestampTz now)
 	if (reader->pause_wanted || interval_due(reader, now) <= now ||
 		se_closing_fold_due(reader, behind(reader), current_watermark(reader, now)))
 		return true;
-	if (cycle_memory(reader) > CYCLE_MEMORY)
+	if (cycle_memory(reader) > CYCLE_MEMORY || se_pending_rows(reader->pending) >= CYCLE_SIDE_ROWS)
 		return true;
 	if (pg_atomic_read_u32(&se_shared->waiters) > 0 && !catching_up(reader))
 		return true;

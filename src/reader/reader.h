@@ -377,6 +377,21 @@ extern void se_stream_stops(Reader *reader);
 /* replay.c */
 extern bool se_replay_run(Reader *reader);
 
+/* commit_times.c */
+typedef enum SeCommitStep
+{
+	SE_STEP_READING,			/* and waiting for records, before the commit */
+	SE_STEP_LOCKS,
+	SE_STEP_SIDE,
+	SE_STEP_WINDOWS,			/* emission; all of it for sessions and global windows */
+	SE_STEP_STATE,
+	SE_STEP_PROGRESS,
+	SE_STEP_COMMIT
+} SeCommitStep;
+
+extern void se_commit_step(SeCommitStep step);
+extern void se_commit_tell(const Reader *reader, int64 nrecords);
+
 /* commit.c */
 extern bool se_cycle_begin(Reader *reader);
 extern void se_cycle_end_empty(Reader *reader);
