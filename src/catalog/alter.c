@@ -184,12 +184,18 @@ Datum
 se_alter_stream(PG_FUNCTION_ARGS)
 {
 	OptionChanges changes = {0};
+	Oid			relid;
 
 	se_require_argument(fcinfo, STREAM_NAME, "name");
-	changes.stream = se_find_stream(PG_GETARG_OID(STREAM_NAME));
+	relid = PG_GETARG_OID(STREAM_NAME);
+	changes.stream = se_find_stream(relid);
 	/* before any row: readers hold it while they wait for their rows */
-	LockRelationOid(changes.stream->relid, AccessExclusiveLock);
-	changes.present = GetForeignTable(changes.stream->relid)->options;
+	LockRelationOid(relid, AccessExclusiveLock);
+	if (get_rel_name(relid) == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_TABLE),
+				 errmsg("stream %s has been dropped", changes.stream->name)));
+	changes.present = GetForeignTable(relid)->options;
 	initStringInfo(&changes.sql);
 
 	check_staging(fcinfo, changes.stream);
@@ -209,8 +215,10 @@ se_alter_stream(PG_FUNCTION_ARGS)
 		PG_RETURN_VOID();
 
 	SPI_connect();
-	se_run_utility(psprintf("ALTER FOREIGN TABLE %s OPTIONS (%s)", changes.stream->name,
-							changes.sql.data));
+	/* by the name that it has now: it may have been renamed while we waited for the lock */
+	se_run_utility(psprintf("ALTER FOREIGN TABLE %s OPTIONS (%s)",
+							quote_qualified_identifier(get_namespace_name(get_rel_namespace(relid)),
+													   get_rel_name(relid)), changes.sql.data));
 	SPI_finish();
 	se_fence_stream(changes.stream->id);
 	PG_RETURN_VOID();

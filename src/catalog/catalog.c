@@ -243,19 +243,22 @@ stream_load(const char *condition, Datum key, Oid keytype)
 	SeStream   *stream = NULL;
 
 	se_catalog_begin(&scope);
-	if (se_spi(psprintf("SELECT id, relation::oid, state, home FROM stream_engine.stream WHERE %s",
+	if (se_spi(psprintf("SELECT s.id, s.relation::oid, s.state, h.home FROM stream_engine.stream s"
+						" LEFT JOIN stream_engine.stream_home h ON h.stream = s.id WHERE s.%s",
 						condition),
 			   1, &keytype, &key, NULL, SPI_OK_SELECT) == 1)
 	{
 		HeapTuple	tuple = SPI_tuptable->vals[0];
 		Oid			relid = column_oid(tuple, 2);
+		char	   *home;
 
 		inner = MemoryContextSwitchTo(caller);
 		stream = palloc0(sizeof(SeStream));
 		stream->id = (int32) column_int(tuple, 1);
 		stream->relid = relid;
 		stream->state = column_text(tuple, 3);
-		stream->at_home = strcmp(column_text(tuple, 4), se_home()) == 0;
+		home = column_text(tuple, 4);
+		stream->at_home = home != NULL && strcmp(home, se_home()) == 0;
 		MemoryContextSwitchTo(inner);
 	}
 	se_catalog_end(&scope);
@@ -507,7 +510,7 @@ se_reader_load(int32 id)
 
 /*
  * pg_upgrade brings along positions and state and leaves the database its oid, but
- * the cluster has another identifier.  No dump has positions, and no template has the
+ * the cluster has another identifier.  No dump has homes, and no template has the
  * oid of its copy: what has both goes on here, as a physical copy does.
  */
 static void
@@ -515,9 +518,8 @@ adopt_upgraded_streams(Datum home)
 {
 	Oid			type = TEXTOID;
 
-	se_spi("UPDATE stream_engine.stream s SET home = $1 WHERE s.home <> $1"
-		   " AND pg_catalog.split_part(s.home, '/', 2) = pg_catalog.split_part($1, '/', 2)"
-		   " AND EXISTS (SELECT FROM stream_engine.reader r WHERE r.stream = s.id)",
+	se_spi("UPDATE stream_engine.stream_home SET home = $1 WHERE home <> $1"
+		   " AND pg_catalog.split_part(home, '/', 2) = pg_catalog.split_part($1, '/', 2)",
 		   1, &type, &home, NULL, SPI_OK_UPDATE);
 }
 
@@ -534,7 +536,8 @@ se_catalog_wanted_readers(int32 **readers)
 	adopt_upgraded_streams(home);
 	se_spi("SELECT r.id FROM stream_engine.reader r"
 		   " JOIN stream_engine.stream s ON s.id = r.stream"
-		   " WHERE s.state = 'running' AND s.home = $1 AND (r.head OR EXISTS"
+		   " JOIN stream_engine.stream_home h ON h.stream = s.id"
+		   " WHERE s.state = 'running' AND h.home = $1 AND (r.head OR EXISTS"
 		   "  (SELECT FROM stream_engine.query_progress p JOIN stream_engine.query q ON q.id = p.query"
 		   "   WHERE p.reader = r.id AND q.state = 'running')) ORDER BY r.id",
 		   1, &type, &home, NULL, SPI_OK_SELECT);

@@ -131,7 +131,9 @@ COMMENT ON FUNCTION stream_engine.retry_dead_letters(regclass, text)
 
 /* Rows of the engine go with the relations that they belong to. */
 CREATE FUNCTION stream_engine.on_drop() RETURNS event_trigger
-	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+	/* rows go by foreign keys, whose triggers do not fire in a replica's session */
+	SET session_replication_role = origin AS $$
 DECLARE
 	gone oid[];
 	q record;
@@ -181,4 +183,5 @@ END $$;
 COMMENT ON FUNCTION stream_engine.on_drop() IS 'remove the engine''s rows of relations that are dropped';
 
 CREATE EVENT TRIGGER stream_engine_on_drop ON sql_drop EXECUTE FUNCTION stream_engine.on_drop();
+ALTER EVENT TRIGGER stream_engine_on_drop ENABLE ALWAYS;
 COMMENT ON EVENT TRIGGER stream_engine_on_drop IS 'remove the engine''s rows of relations that are dropped';

@@ -70,7 +70,7 @@ scan(const char *source, int *ntokens)
 		tokens[n - 1].end = strlen(source);
 	scanner_finish(scanner);
 
-	/* cut white space (comments stay, they are harmless) */
+	/* cut white space; comments stay */
 	for (int i = 0; i < n; i++)
 		while (tokens[i].end > tokens[i].start && scanner_isspace(source[tokens[i].end - 1]))
 			tokens[i].end--;
@@ -88,6 +88,24 @@ syntax_error(const char *source, int location, const char *message)
 			 internalerrposition(pg_mbstrlen_with_len(source, location) + 1)));
 }
 
+/*
+ * A token with the comments behind it.  One that lasts to the end of its line must
+ * not hide what comes next.
+ */
+static void
+append_token(StringInfo out, const char *source, const Token *token)
+{
+	int			length = token->end - token->start;
+
+	appendBinaryStringInfo(out, source + token->start, length);
+	for (int i = 1; i < length; i++)
+		if (source[token->start + i - 1] == '-' && source[token->start + i] == '-')
+		{
+			appendStringInfoChar(out, '\n');
+			break;
+		}
+}
+
 /* One column: tokens[first..last]. */
 static void
 translate_column(StringInfo out, const char *source, const Token *tokens, int first, int last,
@@ -103,8 +121,12 @@ translate_column(StringInfo out, const char *source, const Token *tokens, int fi
 	/* a table constraint is passed on as it is */
 	if (token_is(source, &tokens[first], "constraint") || token_is(source, &tokens[first], "check"))
 	{
-		appendBinaryStringInfo(out, source + tokens[first].start,
-							   tokens[last].end - tokens[first].start);
+		for (int i = first; i <= last; i++)
+		{
+			append_token(out, source, &tokens[i]);
+			if (i < last && tokens[i + 1].start > tokens[i].end)
+				appendStringInfoChar(out, ' ');
+		}
 		return;
 	}
 
@@ -159,7 +181,7 @@ translate_column(StringInfo out, const char *source, const Token *tokens, int fi
 			appendStringInfo(out, "OPTIONS (%s) ", options.data);
 		if (drop[i - first])
 			continue;
-		appendBinaryStringInfo(out, source + tokens[i].start, tokens[i].end - tokens[i].start);
+		append_token(out, source, &tokens[i]);
 		/* keep tokens that touched together, such as "1.5" or "::" */
 		if (i < last && tokens[i + 1].start > tokens[i].end)
 			appendStringInfoChar(out, ' ');

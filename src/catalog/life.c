@@ -336,8 +336,10 @@ lock_homeless(int32 stream)
 	values[0] = Int32GetDatum(stream);
 	values[1] = CStringGetTextDatum(se_home());
 	se_catalog_begin(&scope);
-	result = se_spi("SELECT FROM stream_engine.stream WHERE id = $1 AND home <> $2 FOR UPDATE", 2,
-					types, values, NULL, SPI_OK_SELECT) == 1;
+	result = se_spi("SELECT FROM stream_engine.stream WHERE id = $1 FOR UPDATE", 2, types, values,
+					NULL, SPI_OK_SELECT) == 1 &&
+		se_spi("SELECT FROM stream_engine.stream_home WHERE stream = $1 AND home = $2", 2, types,
+			   values, NULL, SPI_OK_SELECT) == 0;
 	se_catalog_end(&scope);
 	return result;
 }
@@ -429,8 +431,8 @@ settle(SeStream *stream, const char *start)
 			   " VALUES ($1, $2, $3)", 3, ptypes, pvalues, NULL, SPI_OK_INSERT);
 		PopActiveSnapshot();
 	}
-	se_spi("UPDATE stream_engine.stream SET home = $2 WHERE id = $1", 2, types, values, NULL,
-		   SPI_OK_UPDATE);
+	se_spi("INSERT INTO stream_engine.stream_home (stream, home) VALUES ($1, $2)"
+		   " ON CONFLICT (stream) DO UPDATE SET home = $2", 2, types, values, NULL, SPI_OK_INSERT);
 	se_catalog_end(&scope);
 }
 
@@ -499,7 +501,7 @@ se_resume(PG_FUNCTION_ARGS)
 			if (start == NULL)
 				ereport(ERROR,
 						(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-						 errmsg("stream %s comes from another database and has no position here",
+						 errmsg("stream %s comes from a dump or a template and has no position here",
 								target.stream->name),
 						 errhint("Give one: stream_engine.resume(..., start => 'latest').")));
 			settle(target.stream, start);

@@ -291,6 +291,7 @@ create_relations(QueryRelations *relations, const SeQueryPlan *plan, const char 
 	StringInfoData names;
 	StringInfoData keys;
 	char	   *shown;
+	int			nest_level;
 
 	initStringInfo(&definitions);
 	initStringInfo(&names);
@@ -302,7 +303,12 @@ create_relations(QueryRelations *relations, const SeQueryPlan *plan, const char 
 	shown = se_quote_name(relations->result);
 
 	SPI_connect();
+	/* names in the text are qualified for this path: under another they may be others' */
+	nest_level = NewGUCNestLevel();
+	(void) set_config_option("search_path", SE_BATCH_SEARCH_PATH, PGC_USERSET, PGC_S_SESSION,
+							 GUC_ACTION_SAVE, true, 0, false);
 	se_run_utility(psprintf("CREATE VIEW %s AS %s", se_quote_name(relations->batch), batch_sql));
+	AtEOXact_GUC(true, nest_level);
 	se_run_utility(psprintf("CREATE TABLE %s (window_start timestamp with time zone NOT NULL,"
 							" window_end timestamp with time zone NOT NULL%s,"
 							" is_final boolean NOT NULL DEFAULT true,"

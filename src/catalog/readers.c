@@ -152,8 +152,8 @@ copy_reader(int32 query, int32 reader)
 		" SELECT $3, partition, \"offset\" FROM stream_engine.dead_letter_reader"
 		" WHERE reader = $2",
 
-		"INSERT INTO stream_engine.replay (reader, query, partition, \"offset\", kafka_timestamp, key, payload)"
-		" SELECT $3, query, partition, \"offset\", kafka_timestamp, key, payload"
+		"INSERT INTO stream_engine.replay (reader, query, partition, \"offset\", kafka_timestamp, key, payload,"
+		" headers) SELECT $3, query, partition, \"offset\", kafka_timestamp, key, payload, headers"
 		" FROM stream_engine.replay WHERE reader = $2 AND (query IS NULL OR query = $1)",
 
 		"DELETE FROM stream_engine.replay WHERE reader = $2 AND query = $1",

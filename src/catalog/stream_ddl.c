@@ -147,6 +147,7 @@ check_stream(const SeStream *stream)
 {
 	Relation	relation = table_open(stream->relid, AccessShareLock);
 	Oid			type;
+	SeUserScope scope;
 
 	if (stream->event_time == 0)
 		ereport(ERROR,
@@ -167,8 +168,10 @@ check_stream(const SeStream *stream)
 				 errmsg("a stream is read by one worker"),
 				 errhint("Leave \"workers\" at 1.")));
 
-	/* paths, formats, epochs */
+	/* paths, formats, epochs; constant parts of DEFAULT and CHECK are evaluated */
+	se_user_begin(&scope, stream->owner, NIL);
 	(void) se_source()->decoder_create(relation, stream->event_time, NULL, CurrentMemoryContext);
+	se_user_end(&scope);
 	table_close(relation, NoLock);
 }
 
@@ -286,7 +289,8 @@ se_stream_register(Oid relid, bool check_source)
 	values[0] = ObjectIdGetDatum(relid);
 	values[1] = CStringGetTextDatum(se_home());
 	se_catalog_begin(&scope);
-	se_spi("INSERT INTO stream_engine.stream (relation, home) VALUES ($1::regclass, $2)",
+	se_spi("WITH s AS (INSERT INTO stream_engine.stream (relation) VALUES ($1::regclass) RETURNING id)"
+		   " INSERT INTO stream_engine.stream_home (stream, home) SELECT id, $2 FROM s",
 		   2, types, values, NULL, SPI_OK_INSERT);
 	se_catalog_end(&scope);
 	CommandCounterIncrement();
@@ -335,6 +339,8 @@ se_create_stream(PG_FUNCTION_ARGS)
 	se_require_argument(fcinfo, ARG_SERVER, "server");
 	se_require_argument(fcinfo, ARG_COLUMNS, "columns");
 	name = se_parse_name(text_to_cstring(PG_GETARG_TEXT_PP(ARG_NAME)));
+	/* a temporary or system table of that name is another one */
+	name->schemaname = get_namespace_name(RangeVarGetCreationNamespace(name));
 
 	if (!PG_ARGISNULL(ARG_IF_NOT_EXISTS) && PG_GETARG_BOOL(ARG_IF_NOT_EXISTS))
 	{

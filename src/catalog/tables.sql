@@ -20,7 +20,6 @@ CREATE TABLE stream_engine.stream (
 	error_partition integer,
 	error_offset bigint,
 	error_at timestamptz,
-	home text NOT NULL,
 	recent_view regclass,
 	created_at timestamptz NOT NULL DEFAULT pg_catalog.now()
 );
@@ -120,6 +119,12 @@ COMMENT ON TABLE stream_engine.dead_letter IS 'records that could not be used, w
 COMMENT ON COLUMN stream_engine.dead_letter.read_by IS 'the queries that had read a skipped record when it was skipped, and so have counted it';
 
 /* ---- progress and state: logged, written by workers alone, not dumped ---- */
+
+CREATE TABLE stream_engine.stream_home (
+	stream integer PRIMARY KEY REFERENCES stream_engine.stream ON DELETE CASCADE,
+	home text NOT NULL
+);
+COMMENT ON TABLE stream_engine.stream_home IS 'where a stream was made, or resumed when it came from a dump or a template; one without a row comes from a dump';
 
 CREATE SEQUENCE stream_engine.reader_id_seq AS integer;
 COMMENT ON SEQUENCE stream_engine.reader_id_seq IS 'ids of readers';

@@ -33,9 +33,9 @@ CREATE VIEW stream_engine.streams WITH (security_barrier) AS
 		pg_catalog.pg_get_userbyid(c.relowner) AS owner,
 		v.srvname AS server,
 		stream_engine.stream_option(s.relation, 'topic') AS topic,
-		CASE WHEN s.home <> stream_engine.home() THEN 'restored' ELSE s.state END AS state,
+		CASE WHEN h.home IS DISTINCT FROM stream_engine.home() THEN 'restored' ELSE s.state END AS state,
 		s.error, s.error_sqlstate, s.error_partition, s.error_offset, s.error_at,
-		CASE WHEN s.home <> stream_engine.home() THEN 'Call stream_engine.resume() with a start position.'
+		CASE WHEN h.home IS DISTINCT FROM stream_engine.home() THEN 'Call stream_engine.resume() with a start position.'
 			WHEN s.state = 'paused' THEN 'Call stream_engine.resume().'
 			WHEN s.state = 'error' THEN 'Mend the cause or call stream_engine.skip(), then stream_engine.resume().'
 			WHEN NOT stream_engine.staging_fits(s.id, s.relation) THEN 'Its columns have changed, so no rows are staged. Drop the stream and create it again if they are to be.'
@@ -45,6 +45,7 @@ CREATE VIEW stream_engine.streams WITH (security_barrier) AS
 		(SELECT count(*) FROM stream_engine.query q WHERE q.stream = s.id) AS queries,
 		s.created_at
 	FROM stream_engine.stream s
+	LEFT JOIN stream_engine.stream_home h ON h.stream = s.id
 	JOIN pg_catalog.pg_class c ON c.oid = s.relation
 	JOIN pg_catalog.pg_foreign_table f ON f.ftrelid = s.relation
 	JOIN pg_catalog.pg_foreign_server v ON v.oid = f.ftserver
@@ -115,7 +116,7 @@ GRANT SELECT ON stream_engine.stat_queries TO PUBLIC;
 CREATE VIEW stream_engine.queries WITH (security_barrier) AS
 	SELECT q.result AS name, s.relation AS stream,
 		pg_catalog.pg_get_userbyid(c.relowner) AS owner,
-		CASE WHEN s.home <> stream_engine.home() THEN 'restored'
+		CASE WHEN h.home IS DISTINCT FROM stream_engine.home() THEN 'restored'
 			WHEN q.state = 'running' AND s.state <> 'running' THEN s.state ELSE q.state END AS state,
 		CASE WHEN (SELECT sum(GREATEST(p.high_offset - p.next_offset, 0)) FROM stream_engine.reader_partition p
 				WHERE p.reader = w.reader) < 10000 THEN 'live' ELSE 'backfill' END AS phase,
@@ -132,6 +133,7 @@ CREATE VIEW stream_engine.queries WITH (security_barrier) AS
 	FROM stream_engine.query q
 	JOIN pg_catalog.pg_class c ON c.oid = q.batch_view
 	JOIN stream_engine.stream s ON s.id = q.stream
+	LEFT JOIN stream_engine.stream_home h ON h.stream = s.id
 	LEFT JOIN stream_engine.query_progress w ON w.query = q.id
 	WHERE stream_engine.may_see(c.relowner);
 COMMENT ON VIEW stream_engine.queries IS 'queries with their state, definition and, if they have stopped, why';
@@ -169,32 +171,45 @@ CREATE FUNCTION stream_engine.readable(bytes bytea) RETURNS text
 	LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'se_readable';
 COMMENT ON FUNCTION stream_engine.readable(bytea) IS 'bytes as text, NULL if they are not valid UTF-8';
 
+/* Who may read some columns of the stream only does not see whole records. */
 CREATE VIEW stream_engine.late_events WITH (security_barrier) AS
 	SELECT q.result AS query, l.partition, l."offset", l.event_time, l.watermark, l.windows,
-		l.kafka_timestamp, l.key, stream_engine.readable(l.payload) AS record, l.payload, l.headers, l.seen_at
+		l.kafka_timestamp, CASE WHEN r.whole THEN l.key END AS key,
+		CASE WHEN r.whole THEN stream_engine.readable(l.payload) END AS record,
+		CASE WHEN r.whole THEN l.payload END AS payload, CASE WHEN r.whole THEN l.headers END AS headers, l.seen_at
 	FROM stream_engine.late_event l
 	JOIN stream_engine.query q ON q.id = l.query
-	JOIN pg_catalog.pg_class c ON c.oid = q.batch_view
+	JOIN stream_engine.stream s ON s.id = q.stream
+	JOIN pg_catalog.pg_class c ON c.oid = q.batch_view,
+	LATERAL (SELECT pg_catalog.has_table_privilege(s.relation::oid, 'SELECT') AS whole) r
 	WHERE NOT l.partly AND pg_catalog.pg_has_role(c.relowner, 'USAGE');
 COMMENT ON VIEW stream_engine.late_events IS 'records that came after all their windows had closed; owners see their own';
 GRANT SELECT ON stream_engine.late_events TO PUBLIC;
 
 CREATE VIEW stream_engine.late_assignments WITH (security_barrier) AS
 	SELECT q.result AS query, l.partition, l."offset", l.event_time, l.watermark, l.windows,
-		l.kafka_timestamp, l.key, stream_engine.readable(l.payload) AS record, l.payload, l.headers, l.seen_at
+		l.kafka_timestamp, CASE WHEN r.whole THEN l.key END AS key,
+		CASE WHEN r.whole THEN stream_engine.readable(l.payload) END AS record,
+		CASE WHEN r.whole THEN l.payload END AS payload, CASE WHEN r.whole THEN l.headers END AS headers, l.seen_at
 	FROM stream_engine.late_event l
 	JOIN stream_engine.query q ON q.id = l.query
-	JOIN pg_catalog.pg_class c ON c.oid = q.batch_view
+	JOIN stream_engine.stream s ON s.id = q.stream
+	JOIN pg_catalog.pg_class c ON c.oid = q.batch_view,
+	LATERAL (SELECT pg_catalog.has_table_privilege(s.relation::oid, 'SELECT') AS whole) r
 	WHERE l.partly AND pg_catalog.pg_has_role(c.relowner, 'USAGE');
 COMMENT ON VIEW stream_engine.late_assignments IS 'records that came after some of their windows had closed and were taken by others, with the windows that missed them; owners see their own';
 GRANT SELECT ON stream_engine.late_assignments TO PUBLIC;
 
 CREATE VIEW stream_engine.failed_records WITH (security_barrier) AS
 	SELECT q.result AS query, f.partition, f."offset", f.message,
-		f.kafka_timestamp, f.key, stream_engine.readable(f.payload) AS record, f.payload, f.seen_at
+		f.kafka_timestamp, CASE WHEN r.whole THEN f.key END AS key,
+		CASE WHEN r.whole THEN stream_engine.readable(f.payload) END AS record,
+		CASE WHEN r.whole THEN f.payload END AS payload, f.seen_at
 	FROM stream_engine.failed_record f
 	JOIN stream_engine.query q ON q.id = f.query
-	JOIN pg_catalog.pg_class c ON c.oid = q.batch_view
+	JOIN stream_engine.stream s ON s.id = q.stream
+	JOIN pg_catalog.pg_class c ON c.oid = q.batch_view,
+	LATERAL (SELECT pg_catalog.has_table_privilege(s.relation::oid, 'SELECT') AS whole) r
 	WHERE pg_catalog.pg_has_role(c.relowner, 'USAGE');
 COMMENT ON VIEW stream_engine.failed_records IS 'good records that one query could not take, with the reason; owners see their own';
 GRANT SELECT ON stream_engine.failed_records TO PUBLIC;
@@ -212,6 +227,7 @@ GRANT SELECT ON stream_engine.dead_letters TO PUBLIC;
 CREATE FUNCTION stream_engine.why(query regclass, OUT finding text, OUT detail text, OUT hint text)
 	RETURNS SETOF record
 	LANGUAGE plpgsql STABLE AS $$
+/* Operators are those of pg_catalog whatever the path: their operands are of just these types. */
 DECLARE
 	q record;
 	t record;
@@ -228,20 +244,20 @@ BEGIN
 	IF why.query IS NULL THEN
 		RAISE EXCEPTION USING ERRCODE = 'null_value_not_allowed', MESSAGE = 'argument "query" must not be null';
 	END IF;
-	SELECT * INTO q FROM stream_engine.queries v WHERE v.name = why.query;
+	SELECT * INTO q FROM stream_engine.queries v WHERE v.name OPERATOR(pg_catalog.=) why.query;
 	IF NOT FOUND THEN
 		RAISE EXCEPTION USING ERRCODE = 'undefined_object',
 			MESSAGE = pg_catalog.format('"%s" is not a query of yours', why.query),
 			HINT = 'A query is named by its result table; see the view stream_engine.queries.';
 	END IF;
-	SELECT * INTO t FROM stream_engine.stat_queries v WHERE v.query = why.query;
-	SELECT COALESCE(pg_catalog.sum(v.records), 0) AS records, COALESCE(pg_catalog.sum(v.lag), 0) AS lag,
-		COALESCE(pg_catalog.sum(v.dead), 0) AS dead, COALESCE(pg_catalog.sum(v.future), 0) AS future,
-		COALESCE(pg_catalog.sum(v.tombstones), 0) AS tombstones, COALESCE(pg_catalog.sum(v.skipped), 0) AS skipped,
+	SELECT * INTO t FROM stream_engine.stat_queries v WHERE v.query OPERATOR(pg_catalog.=) why.query;
+	SELECT COALESCE(pg_catalog.sum(v.records), 0)::bigint AS records, COALESCE(pg_catalog.sum(v.lag), 0)::bigint AS lag,
+		COALESCE(pg_catalog.sum(v.dead), 0)::bigint AS dead, COALESCE(pg_catalog.sum(v.future), 0)::bigint AS future,
+		COALESCE(pg_catalog.sum(v.tombstones), 0)::bigint AS tombstones, COALESCE(pg_catalog.sum(v.skipped), 0)::bigint AS skipped,
 		COALESCE(pg_catalog.bool_and(v.idle), false) AS all_idle,
 		pg_catalog.min(v.max_event_time) FILTER (WHERE NOT v.idle) AS least,
 		pg_catalog.max(v.max_event_time) AS greatest
-		INTO n FROM stream_engine.stat_partitions v WHERE v.query = why.query;
+		INTO n FROM stream_engine.stat_partitions v WHERE v.query OPERATOR(pg_catalog.=) why.query;
 	delay := stream_engine.watermark_delay(q.stream);
 	idle_timeout := COALESCE(stream_engine.stream_option(q.stream, 'idle_timeout'), '30 seconds')::interval;
 	idle_close := stream_engine.stream_option(q.stream, 'idle_close')::interval;
@@ -252,9 +268,9 @@ BEGIN
 		finding := pg_catalog.format('the query is in state %s', q.state);
 		detail := NULLIF(pg_catalog.concat(q.error, CASE WHEN q.error_offset IS NOT NULL THEN
 			pg_catalog.format(' (partition %s, offset %s)', q.error_partition, q.error_offset) END), '');
-		SELECT v.state, v.error_partition, v.error_offset INTO s FROM stream_engine.streams v WHERE v.name = q.stream;
+		SELECT v.state, v.error_partition, v.error_offset INTO s FROM stream_engine.streams v WHERE v.name OPERATOR(pg_catalog.=) q.stream;
 		hint := COALESCE(q.hint, CASE q.state
-			WHEN 'restored' THEN pg_catalog.format('It comes from another database: SELECT stream_engine.resume(%L, start => ...).', q.stream)
+			WHEN 'restored' THEN pg_catalog.format('It comes from a dump or a template: SELECT stream_engine.resume(%L, start => ...).', q.stream)
 			WHEN 'paused' THEN pg_catalog.format('SELECT stream_engine.resume(%L).', CASE WHEN s.state = 'paused' THEN q.stream ELSE q.name END)
 			ELSE pg_catalog.format('Mend the cause%s; then SELECT stream_engine.resume(%L).',
 				CASE WHEN s.error_offset IS NOT NULL
@@ -293,7 +309,7 @@ BEGIN
 		END IF;
 	END IF;
 	FOR p IN SELECT * FROM stream_engine.stat_partitions v
-		WHERE v.query = why.query AND v.problem IS NOT NULL ORDER BY v.partition
+		WHERE v.query OPERATOR(pg_catalog.=) why.query AND v.problem IS NOT NULL ORDER BY v.partition
 	LOOP
 		finding := pg_catalog.format('partition %s has stopped', p.partition);
 		detail := p.problem;
@@ -353,8 +369,8 @@ BEGIN
 	IF q.trigger_count IS NOT NULL OR q.trigger_interval IS NOT NULL THEN
 		IF t.counted > 0 AND t.rows_out = 0 THEN
 			finding := 'no trigger has fired yet';
-			detail := pg_catalog.concat_ws(', ', 'a key''s row is written with every ' || q.trigger_count || ' records of it',
-				'rows that have changed are written every ' || q.trigger_interval);
+			detail := pg_catalog.concat_ws(', ', 'a key''s row is written with every ' || q.trigger_count::text || ' records of it',
+				'rows that have changed are written every ' || q.trigger_interval::text);
 			hint := pg_catalog.format('SELECT * FROM %s shows the totals so far.', q.live_view);
 			held_up := true;
 			RETURN NEXT;
@@ -371,12 +387,12 @@ BEGIN
 		finding := 'all partitions are idle';
 		detail := pg_catalog.format('the watermark stands at %s, the next window ends at %s', t.watermark, next_end);
 		hint := pg_catalog.format('A record with event time %s or later closes it%s; or, if no earlier one comes: SELECT stream_engine.advance_watermark(%L, %L).',
-			next_end + delay, ', and so do ' || idle_close || ' without a record', q.stream, next_end);
+			next_end + delay, ', and so do ' || idle_close::text || ' without a record', q.stream, next_end);
 		held_up := true;
 		RETURN NEXT;
 	ELSE
 		FOR p IN SELECT * FROM stream_engine.stat_partitions v
-			WHERE v.query = why.query AND NOT v.idle AND v.max_event_time = n.least AND v.problem IS NULL ORDER BY v.partition
+			WHERE v.query OPERATOR(pg_catalog.=) why.query AND NOT v.idle AND v.max_event_time = n.least AND v.problem IS NULL ORDER BY v.partition
 		LOOP
 			IF p.max_event_time = '-infinity' THEN
 				finding := pg_catalog.format('partition %s has had no good record and holds the watermark', p.partition);

@@ -6,6 +6,9 @@
 -- complain if script is sourced in psql, rather than via CREATE EXTENSION
 \echo Use "CREATE EXTENSION stream_engine" to load this file. \quit
 
+/* Where others may create they may have operators that fit better than the server's. */
+SET LOCAL search_path = pg_catalog, pg_temp;
+
 /* A schema of this name that somebody else has made is not adopted. */
 CREATE SCHEMA stream_engine;
 GRANT USAGE ON SCHEMA stream_engine TO PUBLIC;

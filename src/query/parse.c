@@ -314,8 +314,8 @@ infinite_time(TimestampTz value)
 
 /*
  * The text of the batch view of a query that se_query_compile has accepted,
- * palloc'd.  Names are qualified and constants spelled so that it means the same
- * under any search_path, DateStyle and IntervalStyle.
+ * palloc'd.  Names are qualified, but for those that SE_BATCH_SEARCH_PATH finds, and constants
+ * spelled so that it means the same under any DateStyle and IntervalStyle.
  */
 char *
 se_query_batch_sql(Query *query)
@@ -349,7 +349,7 @@ se_query_batch_sql(Query *query)
 							  query->targetList);
 
 	nest_level = NewGUCNestLevel();
-	set_locally("search_path", "pg_catalog");
+	set_locally("search_path", SE_BATCH_SEARCH_PATH);
 	set_locally("datestyle", "ISO");
 	set_locally("intervalstyle", "postgres");
 	set_locally("extra_float_digits", "1");

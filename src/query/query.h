@@ -101,8 +101,10 @@ extern void se_query_check_permissions(Query *query);
 
 /*
  * The text of the batch view: the same SELECT with the window's lower bound as window_start and
- * upper bound as window_end in front, deparsed with pg_get_querydef.
+ * upper bound as window_end in front, deparsed with pg_get_querydef.  It is to be parsed under
+ * SE_BATCH_SEARCH_PATH: what that finds is not qualified.
  */
+#define SE_BATCH_SEARCH_PATH "pg_catalog"
 extern char *se_query_batch_sql(Query *query);
 
 /* Rows of validate_query for a plan: name, type, role, note. */

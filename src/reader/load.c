@@ -122,9 +122,9 @@ load_query(Reader *reader, ReaderQuery *query, SeQueryDef *def)
 	query->context = AllocSetContextCreate(reader->context, "stream_engine query",
 										   ALLOCSET_DEFAULT_SIZES);
 	old = MemoryContextSwitchTo(query->context);
-	check_stream_rights(def);
-	/* the right to execute functions and aggregates is the owner's */
+	/* the rights are the owner's: to execute functions, and to read where a view asks for it */
 	se_user_begin(&scope, def->owner, def->settings);
+	check_stream_rights(def);
 	query->plan = se_query_plan_of_view(def->batch_view);
 	if (query->plan->stream != reader->stream->relid)
 		ereport(ERROR,

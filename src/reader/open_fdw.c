@@ -265,6 +265,34 @@ find_windows(OpenScan *scan)
 }
 
 static void
+check_column(Relation relation, int i, Oid type)
+{
+	Form_pg_attribute attribute = TupleDescAttr(RelationGetDescr(relation), i);
+
+	if (!attribute->attisdropped && attribute->atttypid != type)
+		ereport(ERROR,
+				(errcode(ERRCODE_DATATYPE_MISMATCH),
+				 errmsg("column \"%s\" of \"%s\" has type %s, but the query gives %s",
+						NameStr(attribute->attname), RelationGetRelationName(relation),
+						format_type_be(attribute->atttypid), format_type_be(type))));
+}
+
+/* The table is the owner's, who may have altered it: values are put where these types are. */
+static void
+check_columns(const OpenScan *scan, Relation relation)
+{
+	TupleDesc	output = scan->plan->output_desc;
+	int			natts = RelationGetDescr(relation)->natts;
+
+	for (int i = 0; i < 2 && i < natts; i++)
+		check_column(relation, i, TIMESTAMPTZOID);
+	for (int i = 0; i < output->natts && i + 2 < natts; i++)
+		check_column(relation, i + 2, TupleDescAttr(output, i)->atttypid);
+	if (scan->final_column > 0)
+		check_column(relation, scan->final_column, BOOLOID);
+}
+
+static void
 begin_scan(ForeignScanState *node, int eflags)
 {
 	Relation	relation = node->ss.ss_currentRelation;
@@ -304,6 +332,7 @@ begin_scan(ForeignScanState *node, int eflags)
 	scan->nulls = palloc(sizeof(bool) * scan->plan->output_desc->natts);
 	if (RelationGetDescr(relation)->natts > 2 + scan->plan->output_desc->natts)
 		scan->final_column = 2 + scan->plan->output_desc->natts;
+	check_columns(scan, relation);
 
 	if (scan->def->has_stamp &&
 		(uint32) scan->def->state_stamp != se_query_stamp(scan->plan, scan->layout))
@@ -540,6 +569,9 @@ fill_buffer(OpenScan *scan, TupleDesc desc)
 			values[i + 2] = scan->values[i];
 			nulls[i + 2] = scan->nulls[i];
 		}
+		/* one that has been dropped may have had another type before */
+		for (int i = 0; i < desc->natts; i++)
+			nulls[i] |= TupleDescAttr(desc, i)->attisdropped;
 		scan->rows[scan->nrows++] = heap_form_tuple(desc, values, nulls);
 		se_finish_reset(scan->finish);
 	}

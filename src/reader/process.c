@@ -487,9 +487,7 @@ assign_slices(Reader *reader, ReaderQuery *query, const SeBatch *batch, const Se
 				continue;
 			if (!se_window_slice(&query->plan->window, t, zone, &start, &end))
 			{
-				/* beyond the calendar: no window can hold it */
-				query->counters[records[row].partition].failed++;
-				query->counters[records[row].partition].dirty = true;
+				se_time_fails(reader, query, &records[row]);
 				continue;
 			}
 			slice = se_slice_get(query, start, end);
@@ -602,6 +600,18 @@ se_add_to_slices(ReaderQuery *query, const SeBatch *batch, const int *rows,
 	}
 }
 
+/* A record beyond the calendar: no window of the query can hold it. */
+void
+se_time_fails(Reader *reader, ReaderQuery *query, const SeRecord *record)
+{
+	QueryCounters *counters = &query->counters[record->partition];
+
+	counters->failed++;
+	counters->dirty = true;
+	se_pending_failed(reader->pending, query->def->id, record,
+					  "the event time is too near the end of the range of timestamps");
+}
+
 /* A key that the result table's index cannot hold: the record fails, for this query. */
 bool
 se_key_fails(Reader *reader, ReaderQuery *query, const SeRecord *record, int row)
@@ -638,7 +648,7 @@ se_add_rows(Reader *reader, ReaderQuery *query, const SeBatch *batch, const SeRe
 		{
 			if (!se_window_slice(&query->plan->window, event_time[row], NULL, &start, &end))
 			{
-				counters->failed++;
+				se_time_fails(reader, query, &records[row]);
 				continue;
 			}
 			if (query->plan->window.kind == SE_WINDOW_SESSION)

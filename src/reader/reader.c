@@ -15,7 +15,8 @@
  *	  for a query sets that query aside (state error, with position and hint) and
  *	  the others go on.  What the source raises while it is asked something is
  *	  shown and tried again, for ever.  All else ends the process, and the
- *	  manager starts it again later; committed state is never in danger.
+ *	  manager starts it again later; committed state is never in danger.  When it is a
+ *	  query's work that this happens in again and again, that query goes on alone (aside.c).
  *
  *	  A session that changes a definition raises the reader's generation and wakes
  *	  us; the fence in the commit notices it even when the wake-up is lost.
@@ -59,6 +60,9 @@
 #define IDLE_WAIT_MS 5000
 #define CHECK_DEFINITION_MS 200
 #define MAX_BACKOFF_MS 30000
+
+/* Failures in a row after which a query that is blamed gets a reader of its own. */
+#define ISOLATE_ATTEMPTS 2
 
 /* A cycle is committed early when its memtables and rows are this large. */
 #define CYCLE_MEMORY (64 * 1024 * 1024)
@@ -118,41 +122,6 @@ is_querys_fault(int sqlstate)
 			return false;
 	}
 	return sqlstate != ERRCODE_LOCK_NOT_AVAILABLE && sqlstate != ERRCODE_DATA_CORRUPTED;
-}
-
-/* Set a query aside, with a reader of its own, in a transaction of its own. */
-static void
-set_query_error(int32 query, const ErrorData *error, int32 partition, int64 offset)
-{
-	SeCatalogScope scope;
-	Oid			types[6] = {INT4OID, TEXTOID, TEXTOID, TEXTOID, INT4OID, INT8OID};
-	Datum		values[6];
-	char		nulls[] = "      ";
-
-	if (!se_worker_begin())
-		return;
-	PushActiveSnapshot(GetTransactionSnapshot());
-	values[0] = Int32GetDatum(query);
-	values[1] = CStringGetTextDatum(error->message);
-	values[2] = CStringGetTextDatum(unpack_sql_state(error->sqlerrcode));
-	values[3] = CStringGetTextDatum(error->hint ? error->hint :
-									"Mend the cause, then call stream_engine.resume().");
-	values[4] = Int32GetDatum(partition);
-	values[5] = Int64GetDatum(offset);
-	if (offset < 0)
-		nulls[4] = nulls[5] = 'n';
-	/* readers before queries, and the others go on without this one */
-	se_query_split(query);
-	se_catalog_begin(&scope);
-	se_spi("UPDATE stream_engine.query SET state = 'error', error = $2, error_sqlstate = $3,"
-		   " error_hint = $4, error_partition = $5, error_offset = $6,"
-		   " error_at = pg_catalog.clock_timestamp() WHERE id = $1",
-		   6, types, values, nulls, SPI_OK_UPDATE);
-	se_catalog_end(&scope);
-	se_wake_at_commit();
-	PopActiveSnapshot();
-	se_worker_commit();
-	se_progress_broadcast();
 }
 
 /* on_error => 'pause': the stream stops in front of a record. */
@@ -912,6 +881,7 @@ one_life(void)
 		int32		partition = -1;
 		int64		offset = -1;
 		int32		query;
+		bool		faulty;
 
 		if (se_blame.query != NULL && se_blame.records != NULL && row >= 0)
 		{
@@ -920,7 +890,8 @@ one_life(void)
 		}
 		MemoryContextSwitchTo(context);
 		error = CopyErrorData();
-		if (culprit == NULL || !is_querys_fault(error->sqlerrcode))
+		faulty = culprit != NULL && is_querys_fault(error->sqlerrcode);
+		if (culprit == NULL || (!faulty && se_my_slot->attempts < ISOLATE_ATTEMPTS))
 		{
 			error_context_stack = callback.previous;
 			PG_RE_THROW();
@@ -934,8 +905,13 @@ one_life(void)
 		se_blame.records = NULL;
 		se_loading_query = NULL;
 		/* of a definition that is not in force any more nothing follows: the owner, say */
-		if (!se_relations_changed)
-			set_query_error(query, error, partition, offset);
+		if (faulty && !se_relations_changed)
+			se_query_fails(query, error, partition, offset);
+		if (!faulty && !se_query_isolate(query))
+		{
+			error_context_stack = callback.previous;
+			ReThrowError(error);
+		}
 		outcome = OUTCOME_RELOAD;
 	}
 	PG_END_TRY();

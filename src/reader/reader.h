@@ -311,6 +311,7 @@ extern void se_add_rows(Reader *reader, ReaderQuery *query, const SeBatch *batch
 						const SeRecord *records, const int *rows, int n);
 extern void se_add_to_slices(ReaderQuery *query, const SeBatch *batch, const int *rows,
 							 OpenSlice *const *slices, int n);
+extern void se_time_fails(Reader *reader, ReaderQuery *query, const SeRecord *record);
 extern bool se_key_fails(Reader *reader, ReaderQuery *query, const SeRecord *record, int row);
 extern void se_late_record(Reader *reader, ReaderQuery *query, const SeRecord *record,
 						   TimestampTz t, TimestampTz watermark, const SeWindowBounds *windows,
@@ -357,6 +358,10 @@ extern void se_closing_begin(Reader *reader, TimestampTz watermark);
 extern bool se_closing_disturbs(const Reader *reader, const ReaderQuery *query,
 								TimestampTz watermark);
 extern void se_closing_committed(Reader *reader);
+
+/* aside.c */
+extern bool se_query_isolate(int32 query);
+extern void se_query_fails(int32 query, const ErrorData *error, int32 partition, int64 offset);
 
 /* replay.c */
 extern bool se_replay_run(Reader *reader);

@@ -37,17 +37,6 @@ static ZonedSlice *row_zoned[SE_BATCH_MAX];
 static int	pair_rows[SE_BATCH_MAX];
 static OpenSlice *pair_slices[SE_BATCH_MAX];
 
-static void
-record_fails(Reader *reader, ReaderQuery *query, const SeRecord *record, const char *message)
-{
-	QueryCounters *counters = &query->counters[record->partition];
-
-	counters->failed++;
-	counters->dirty = true;
-	if (message != NULL)
-		se_pending_failed(reader->pending, query->def->id, record, message);
-}
-
 bool
 se_zone_of_row(Reader *reader, ReaderQuery *query, const SeBatch *batch, const SeRecord *record,
 			   int row, const pg_tz **zone)
@@ -70,7 +59,12 @@ se_zone_of_row(Reader *reader, ReaderQuery *query, const SeBatch *batch, const S
 		*zone = se_window_zone(text);
 	}
 	if (*zone == NULL)
-		record_fails(reader, query, record, "the time zone is not recognized");
+	{
+		query->counters[record->partition].failed++;
+		query->counters[record->partition].dirty = true;
+		se_pending_failed(reader->pending, query->def->id, record,
+						  "the time zone is not recognized");
+	}
 	return *zone != NULL;
 }
 
@@ -224,7 +218,7 @@ se_zoned_process(Reader *reader, ReaderQuery *query, SeBatch *batch, const SeRec
 			continue;
 		row_zoned[kept] = find_zoned(query, zoned, event_time[row], zone);
 		if (row_zoned[kept] == NULL)
-			record_fails(reader, query, record, NULL);
+			se_time_fails(reader, query, record);
 		else if (is_taken(reader, query, row_zoned[kept], record, event_time[row],
 						  row_watermark[row]))
 			rows[kept++] = row;

@@ -363,7 +363,7 @@ se_session_retry(Reader *reader, ReaderQuery *query, const SeBatch *batch,
 
 		query->counters[records[row].partition].dirty = true;
 		if (!se_window_slice(window, t, NULL, &start, &end))
-			query->counters[records[row].partition].failed++;
+			se_time_fails(reader, query, &records[row]);
 		else if (!se_session_is_kept(query, t, row_watermark[row]))
 		{
 			SeWindowBounds bounds = {t, t + window->gap};

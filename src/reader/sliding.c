@@ -227,11 +227,10 @@ thin_parts(SeSliding *sliding)
 	return drops_first;
 }
 
-/* "total" becomes what a part stands for. */
+/* "total", which is empty, becomes what a part stands for. */
 static void
 load_part(SeSliding *sliding, const Part *part)
 {
-	se_memtable_reset(sliding->total);
 	merge_bytes(sliding->total, &part->bytes);
 	for (int i = part->nlate; i < sliding->nlate; i++)
 		if (sliding->late[i].start >= part->start)

@@ -344,19 +344,20 @@ comparison(const VerifyInput *input, const SeQueryPlan *plan)
 		appendStringInfo(&keys, ", %s",
 						 quote_identifier(key_column(plan, i)));
 	initStringInfo(&sql);
+	/* the names of result tables' own columns are the only ones that no column of a query has */
 	appendStringInfo(&sql,
 					 "SELECT window_start, window_end,"
 					 " CASE WHEN found IS NULL THEN 'missing' WHEN expected IS NULL THEN 'unexpected'"
 					 " WHEN nexpected > 1 OR nfound > 1 THEN 'repeated' ELSE 'different' END, expected, found"
-					 " FROM (SELECT window_start, window_end%s,"
-					 " pg_catalog.count(*) FILTER (WHERE batch) AS nexpected,"
-					 " pg_catalog.count(*) FILTER (WHERE NOT batch) AS nfound,"
-					 " (pg_catalog.array_agg(j) FILTER (WHERE batch))[1] AS expected,"
-					 " (pg_catalog.array_agg(j) FILTER (WHERE NOT batch))[1] AS found"
-					 " FROM (SELECT true AS batch, b.*, pg_catalog.to_jsonb(b) AS j FROM"
-					 " (SELECT window_start, window_end%s FROM %s) b"
-					 " UNION ALL SELECT false, r.*, pg_catalog.to_jsonb(r) FROM"
-					 " (SELECT window_start, window_end%s FROM %s) r) both_sides"
+					 " FROM (SELECT window_start, window_end,"
+					 " pg_catalog.count(*) FILTER (WHERE is_final) AS nexpected,"
+					 " pg_catalog.count(*) FILTER (WHERE NOT is_final) AS nfound,"
+					 " (pg_catalog.array_agg(emitted_at) FILTER (WHERE is_final))[1] AS expected,"
+					 " (pg_catalog.array_agg(emitted_at) FILTER (WHERE NOT is_final))[1] AS found"
+					 " FROM (SELECT true AS is_final, revision.*, pg_catalog.to_jsonb(revision) AS emitted_at FROM"
+					 " (SELECT window_start, window_end%s FROM %s) revision"
+					 " UNION ALL SELECT false, revision.*, pg_catalog.to_jsonb(revision) FROM"
+					 " (SELECT window_start, window_end%s FROM %s) revision) both_sides"
 					 " WHERE window_end <= $1 AND (window_start >= $2 OR EXISTS"
 					 "  (SELECT FROM ROWS FROM (pg_catalog.unnest($7), pg_catalog.unnest($8)) c(f, t)"
 					 "  WHERE c.f <= window_start AND window_end <= c.t))"
@@ -365,7 +366,7 @@ comparison(const VerifyInput *input, const SeQueryPlan *plan)
 					 " WHERE m.s = window_start AND m.e = window_end)"
 					 " GROUP BY window_start, window_end%s) paired"
 					 " WHERE expected IS NULL OR found IS NULL OR nexpected > 1 OR nfound > 1",
-					 keys.data, columns.data,
+					 columns.data,
 					 quoted_name(input->query->batch_view),
 					 columns.data, input->query->name, keys.data);
 	for (int i = 0; i < plan->output_desc->natts; i++)

@@ -187,11 +187,12 @@ look(WaitTarget *target, char **reason)
 	if ((state == WAIT_BEHIND || !target->at_home) &&
 		se_spi("SELECT COALESCE(q.error, s.error, CASE WHEN s.state = 'paused' THEN 'it is paused'"
 			   " WHEN q.state = 'paused' THEN 'it is paused'"
-			   " WHEN s.home <> stream_engine.home() THEN 'it comes from another database'"
+			   " WHEN h.home IS DISTINCT FROM stream_engine.home() THEN 'it comes from a dump or a template'"
 			   " ELSE 'it is in state ' || COALESCE(q.state, s.state) END)"
 			   " FROM stream_engine.stream s LEFT JOIN stream_engine.query q ON q.id = $2"
+			   " LEFT JOIN stream_engine.stream_home h ON h.stream = s.id"
 			   " WHERE s.id = $1 AND (s.state <> 'running' OR q.state <> 'running'"
-			   " OR s.home <> stream_engine.home())",
+			   " OR h.home IS DISTINCT FROM stream_engine.home())",
 			   2, types, values, NULL, SPI_OK_SELECT) == 1)
 	{
 		char	   *text = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1);

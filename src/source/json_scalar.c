@@ -555,6 +555,7 @@ se_scalar_timestamp(const char *s, int len, bool with_zone, int64_t *result)
 	{
 		hour = two_digits(s + 11);
 		minute = two_digits(s + 14);
+		second = 0;				/* iso_time() has taken a zone's digits for it */
 		s += 16;
 		if (end - s >= 3 && s[0] == ':')
 		{

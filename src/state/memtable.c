@@ -368,7 +368,9 @@ se_memtable_lookup(SeMemtable *table, const SeVector *keys, const int *rows, int
 
 		probe->nulls = SLOT_OCCUPIED;
 		probe->hash = finish_hash(HASH_SEED);
-		group = se_memtable_find(table, probe);
+		/* there is one group at most, but there may be dead ones */
+		while ((group = se_memtable_find(table, probe)) == NULL)
+			se_memtable_grow(table);
 		for (int i = 0; i < nrows; i++)
 			groups[i] = group;
 		return;

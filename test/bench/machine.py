@@ -74,7 +74,7 @@ def page_faults(pid):
 
 
 class Noise:
-    """CPU time that the hypervisor gave to others since this was made."""
+    """CPU time since this was made: what the hypervisor gave to others, and all that was not idle."""
 
     def __init__(self):
         self.start = self.read()
@@ -84,10 +84,17 @@ class Noise:
         with open("/proc/stat") as file:
             return [int(field) for field in file.readline().split()[1:9]]
 
-    def steal(self):
+    def percent(self, wanted):
         delta = [after - before for before, after in zip(self.start, self.read())]
         total = sum(delta)
-        return 100.0 * delta[7] / total if total else 0.0
+        return 100.0 * wanted(delta) / total if total else 0.0
+
+    def steal(self):
+        return self.percent(lambda delta: delta[7])
+
+    def busy(self):
+        """Neither idle nor waiting for a disk."""
+        return self.percent(lambda delta: sum(delta) - delta[3] - delta[4])
 
 
 def summary(values):

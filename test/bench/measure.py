@@ -16,9 +16,12 @@ from variants import AGGREGATES, JOBS, VARIANTS, topic_shape
 
 RECORD_WAIT_S = 60
 
-# The maximal rate is that over so many seconds, after as many others.
-MAXIMUM_WARM_UP_S = 5
+# Latencies are measured when records have been read for so long.
+WARM_UP_S = 5
+
+# The maximal rate is that over so many seconds, with a producer that is asked for more.
 MAXIMUM_S = 15
+UNBOUNDED_RATE = 10_000_000
 
 
 # ---- one job ----
@@ -292,10 +295,14 @@ def profile_job(name, server, kafka, options, path):
 # ---- latency ----
 
 class LatencyStream:
-    """A stream and a query over a topic of its own that is being written."""
+    """
+    A stream and a query over a topic of its own that is being written, and the client
+    that waits for the windows.  "linger" is how many milliseconds the producer collects
+    records for a request.
+    """
 
-    def __init__(self, name, server, kafka, beside=None):
-        self.server, self.kafka = server, kafka
+    def __init__(self, name, server, kafka, linger, beside=None):
+        self.server, self.kafka, self.linger = server, kafka, linger
         self.topic = f"bench_{name}"
         self.stream, self.query = f"{self.topic}_stream", f"{self.topic}_query"
         if self.topic in kafka.topics():
@@ -308,38 +315,62 @@ class LatencyStream:
         server.create_queries(self.stream, queries)
         self.queries = list(queries)
 
-    def produce(self, *options):
-        return subprocess.Popen(self.kafka.orders(self.topic, "--partition-by", "round", *options),
-                                stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    def produce(self, rate, seconds, users=100_000):
+        """Start a producer; return when its records have been read for some seconds."""
+        producer = subprocess.Popen(
+            self.kafka.orders(self.topic, "--partition-by", "round", "--pace", str(rate), "--count",
+                              str(rate * (seconds + RECORD_WAIT_S)), "--users", str(users),
+                              "-X", f"linger.ms={self.linger}"),
+            stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        until = time.monotonic() + RECORD_WAIT_S
+        try:
+            while self.read() == 0:
+                if time.monotonic() > until:
+                    raise Failure("no record was consumed")
+        except BaseException:
+            end(producer)
+            raise
+        time.sleep(WARM_UP_S)
+        return producer
+
+    def read(self):
+        """How many records the stream's reader has read."""
+        return int(self.server.sql("SELECT coalesce(max(records), 0) FROM stream_engine.stat_workers"))
+
+    def client(self, program, windows):
+        """The command that measures so many windows."""
+        return [program, self.server.conninfo(), self.query, str(windows), "1000", self.kafka.bootstrap, self.topic]
 
     def drop(self):
         self.server.drop(self.stream, self.queries)
         self.kafka.delete(self.topic)
 
 
-def maximal_rate(server, kafka, seconds):
+def end(process):
+    process.kill()
+    process.wait()
+
+
+def maximal_rate(server, kafka, program, linger):
     """
-    Records a second that producer, broker and job sustain together on the same
-    machine, the producer as fast as it can be: the lesser of what is produced and
-    what is read over some seconds in the middle.  So neither a backlog that is read
-    off nor one that grows counts.
+    Records a second that producer, broker, job and the client that measures sustain
+    together on the same machine, the producer as fast as it can be: the lesser of what is
+    produced and what is read over some seconds.  So neither a backlog that is read off
+    nor one that grows counts.
     """
-    stream = LatencyStream("maximum", server, kafka)
-    producer = stream.produce("--pace", "10000000", "--count", str(100_000_000))
-    consumed = "SELECT coalesce(max(records), 0) FROM stream_engine.stat_workers"
+    stream = LatencyStream("maximum", server, kafka, linger)
+    producer = stream.produce(UNBOUNDED_RATE, MAXIMUM_S)
+    client = subprocess.Popen(stream.client(program, 1_000_000), stdin=subprocess.DEVNULL,
+                              stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        until = time.monotonic() + RECORD_WAIT_S
-        while int(server.sql(consumed)) == 0:
-            if time.monotonic() > until:
-                raise Failure("no record was consumed")
-        time.sleep(MAXIMUM_WARM_UP_S)
-        start, produced, read = time.monotonic(), kafka.records(stream.topic), int(server.sql(consumed))
-        time.sleep(seconds)
-        produced, read = kafka.records(stream.topic) - produced, int(server.sql(consumed)) - read
+        time.sleep(WARM_UP_S)
+        start, produced, read = time.monotonic(), kafka.records(stream.topic), stream.read()
+        time.sleep(MAXIMUM_S)
+        produced, read = kafka.records(stream.topic) - produced, stream.read() - read
         rate = min(produced, read) / (time.monotonic() - start)
     finally:
-        producer.kill()
-        producer.wait()
+        end(client)
+        end(producer)
     stream.drop()
     return rate
 
@@ -351,30 +382,28 @@ def middle_and_tail(values):
 def measure_latency(name, server, kafka, options):
     variant = VARIANTS[name]
     windows = options.windows
-    rate = variant["rate"] or int(maximal_rate(server, kafka, MAXIMUM_S) / 2)
-    stream = LatencyStream(name, server, kafka, variant.get("beside"))
+    rate = variant["rate"] or int(maximal_rate(server, kafka, options.latency, variant["linger"]) / 2)
+    stream = LatencyStream(name, server, kafka, variant["linger"], variant.get("beside"))
+    producer = stream.produce(rate, windows + WARM_UP_S, variant.get("users", 100_000))
     noise = Noise()
-    producer = stream.produce("--pace", str(rate), "--count", str(rate * (windows + 120)),
-                              "--users", str(variant.get("users", 100_000)))
     try:
-        cpu, wall = server.cpu(), time.monotonic()
-        out = run(options.latency, server.conninfo(), stream.query, str(windows), "1000", kafka.bootstrap,
-                  stream.topic, timeout=windows + 300)
+        cpu, wall, produced = server.cpu(), time.monotonic(), sum(process_ticks(producer.pid)[:2])
+        out = run(*stream.client(options.latency, windows), timeout=windows + 300)
         cpu, wall = server.cpu() - cpu, time.monotonic() - wall
-        produced = sum(process_ticks(producer.pid)[:2]) / TICK / wall
+        produced = (sum(process_ticks(producer.pid)[:2]) - produced) / TICK / wall
     finally:
-        producer.kill()
-        producer.wait()
+        end(producer)
     rows = [[int(field) / 1000 for field in line.split()[1:]] for line in out.splitlines() if line != "ready"]
     values = [latency for latency, _, _ in rows]
     arrivals = [arrival for _, arrival, _ in rows if arrival >= 0]
     commits = [commit for _, _, commit in rows if commit >= 0]
     rest = [latency - arrival for latency, arrival, _ in rows if arrival >= 0]
+    steal, busy = noise.steal(), noise.busy()
     stream.drop()
     return dict(kind="latency", title=variant["title"], unit="ms", windows=len(values), rate=rate,
-                steal_percent=noise.steal(), must=variant["must"], aim=variant["aim"],
+                steal_percent=steal, busy_percent=busy, must=variant["must"], aim=variant["aim"],
                 p50_ms=percentile(values, 0.5), p99_ms=percentile(values, 0.99), max_ms=max(values),
                 arrival_ms=middle_and_tail(arrivals), rest_ms=middle_and_tail(rest),
                 commit_ms=middle_and_tail(commits),
                 server_cpu_percent=100 * cpu / wall, producer_cpu_percent=100 * produced,
-                load_average=os.getloadavg()[0], latencies_ms=values)
+                latencies_ms=values)

@@ -162,13 +162,14 @@ class Simulation:
     delay: watermark_delay.  order: sorts the partitions of a commit.
     advanced: what advance_watermark() was called with.  idle_close: whether there is one.
     complete_from: with processing time, when the query was made; W is the clock then.
-    begins_first: what the first record of a partition says about the first window holds for the whole commit.
+    begins: what the first record of a partition says about the first window holds for the whole commit ("first"), or only
+    for what is read of that partition ("last"); None for those that are read behind it in the order of partitions.
     """
 
-    def __init__(self, query, delay, order=sorted, advanced=(), idle_close=False, complete_from=None, begins_first=False):
+    def __init__(self, query, delay, order=sorted, advanced=(), idle_close=False, complete_from=None, begins=None):
         self.query, self.delay, self.order = query, delay, order
         self.advanced, self.idle_close = advanced, idle_close
-        self.begins_first = begins_first
+        self.begins = begins
         self.verdict = Verdict()
         self.clock = complete_from is not None
         if self.clock and not query.emit_partial:
@@ -198,11 +199,15 @@ class Simulation:
             while events and events[0].at < commit.at:
                 self.happen(events.pop(0))
             self.read_in_commit = {}
-            if self.begins_first:
-                for partition in commit.next_offset:
-                    self.begin(next((r for r in records.get(partition, [])[position[partition]:]
-                                     if r.offset < commit.next_offset[partition] and self.is_read(r)), None))
-            for partition in self.order(commit.next_offset):
+            partitions = self.order(commit.next_offset)
+            first = {p: next((r for r in records.get(p, [])[position[p]:]
+                              if r.offset < commit.next_offset[p] and self.is_read(r)), None) for p in self.beginning & set(partitions)}
+            if self.begins == "first":
+                for record in first.values():
+                    self.begin(record)
+            elif self.begins == "last":
+                partitions = sorted(partitions, key=lambda p: first.get(p) is not None)
+            for partition in partitions:
                 rows = records.get(partition, [])
                 while position[partition] < len(rows) and \
                         rows[position[partition]].offset < commit.next_offset[partition]:

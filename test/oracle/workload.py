@@ -405,7 +405,8 @@ class Run:
             verdicts = [self.simulation(query, order, made).run(records, commits, self.events)
                         for order in (ORDERS if query.kind in ("session", "global") and self.workload.partitions > 1 else ORDERS[:1])]
             if len(query.started) > 1 and query.kind not in ("session", "global"):
-                verdicts += [self.simulation(query, ORDERS[0], made, True).run(records, commits, self.events)]
+                verdicts += [self.simulation(query, order, made, begins).run(records, commits, self.events)
+                             for order, begins in ((ORDERS[0], "first"), (ORDERS[0], "last"), (ORDERS[1], "last"))]
         except simulator.Disagreement as error:
             self.differences.append(f"{where}: {error}")
             return
@@ -444,8 +445,8 @@ class Run:
             expected = simulator.ideal_groups(query, self.inserted, self.mended)
             self.check_values(where + "_batch", expected, self.rows_by_group(where + "_batch", self.of(facts, "batch", query)))
 
-    def simulation(self, query, order, made=None, begins_first=False):
-        return simulator.Simulation(query, self.workload.delay, order, self.advanced, self.workload.idle_close is not None, made, begins_first)
+    def simulation(self, query, order, made=None, begins=None):
+        return simulator.Simulation(query, self.workload.delay, order, self.advanced, self.workload.idle_close is not None, made, begins)
 
     @staticmethod
     def comparable(query, counters):

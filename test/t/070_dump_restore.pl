@@ -121,7 +121,7 @@ foreach my $format (qw(plain custom))
 	my ($rc, $out, $err) = $node->psql($copy, "SELECT stream_engine.resume('s')");
 	like($err, qr/has no position here.*start/s, "$format: resume() wants a start");
 	($rc, $out, $err) = $node->psql($copy, "CALL stream_engine.wait('q', '1 minute')");
-	like($err, qr/q does not go on: it comes from another database/, "$format: wait() does not wait");
+	like($err, qr/q does not go on: it comes from a dump or a template/, "$format: wait() does not wait");
 	is(sql($copy, "SELECT count(*) FROM stream_engine.why('q') WHERE finding LIKE '%restored%'"), '1', "$format: why() says so");
 
 	# The original and the copy are apart from now on.
@@ -145,6 +145,27 @@ foreach my $format (qw(plain custom))
 	is(sql($copy, 'SELECT count(*) - count(DISTINCT (window_start, k)) FROM q'), '0', "$format: none twice");
 	is_complete('source', "$format: and so does the original");
 	$before = sql('source', 'TABLE q ORDER BY 1, 3');
+}
+
+# Into the database that it was made from, too, a dump brings no positions.
+{
+	my $copy = 'copy_custom';
+	my $file = "$dir/again.dump";
+
+	$node->command_ok([ 'pg_dump', '-F', 'custom', '-f', $file, '-d', $node->connstr($copy) ], 'back: pg_dump');
+	$node->command_ok([ 'pg_restore', '--clean', '--if-exists', '--exit-on-error', '-d', $node->connstr($copy), $file ],
+		'back: restored over itself');
+	is(sql($copy, 'SELECT DISTINCT state FROM (SELECT state FROM stream_engine.streams UNION ALL SELECT state FROM stream_engine.queries) s'),
+		'restored', 'back: stream and queries are restored');
+	my ($rc, $out, $err) = $node->psql($copy, "CALL stream_engine.wait('q', '1 minute')");
+	like($err, qr/q does not go on: it comes from a dump or a template/, 'back: wait() does not wait');
+	sql($copy, "SELECT stream_engine.resume('s', start => 'earliest')");
+	produce_window();
+	wait_for_query($copy, 'q');
+	is(sql($copy, 'SELECT DISTINCT state FROM stream_engine.queries'), 'running', 'back: it runs when it is resumed');
+	is(sql($copy, 'SELECT max(window_start) FROM q'), sql($copy, "SELECT max(window_start) FROM q_batch WHERE window_end <= (SELECT closed_through FROM stream_engine.stat_queries WHERE query = 'q'::regclass)"),
+		'back: with new windows');
+	is(sql($copy, 'SELECT count(*) - count(DISTINCT (window_start, k)) FROM q'), '0', 'back: none twice');
 }
 
 # A restored stream is dropped as any other.

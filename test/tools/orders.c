@@ -31,6 +31,7 @@
 #define MAX_PARTITIONS 1024
 #define MAX_PAYLOAD 512
 #define FUTURE_US (100LL * 31557600 * 1000000)	/* a future record is 100 years ahead */
+#define LEAST_SLEEP_US 500
 
 static const char *usage =
 "orders: a generator of orders for tests and benchmarks.\n"
@@ -386,12 +387,17 @@ end_transaction(rd_kafka_t *rk, bool abort_it)
 		check(rd_kafka_commit_transaction(rk, 30000), "commit_transaction");
 }
 
-/* Serve delivery reports until a moment of the monotonic clock. */
+/*
+ * Serve delivery reports until a moment of the monotonic clock, or nearly: records come in
+ * bursts at high rates, as a sleep for each would cost more than the record.
+ */
 static void
 sleep_until(rd_kafka_t *rk, int64_t deadline)
 {
-	int64_t		left;
+	int64_t		left = deadline - monotonic_us();
 
+	if (left < LEAST_SLEEP_US)
+		return;
 	while ((left = deadline - monotonic_us()) > 0)
 	{
 		if (rk != NULL && left >= 2000)
@@ -606,6 +612,7 @@ main(int argc, char **argv)
 		conf_set(conf, "batch.num.messages", "1000");
 		conf_set(conf, "queue.buffering.max.messages", "200000");
 		conf_set(conf, "queue.buffering.max.kbytes", "131072");
+		conf_set(conf, "delivery.report.only.error", "true");
 		if (transaction_size > 0)
 			conf_set(conf, "transactional.id", "orders");
 		for (int i = 0; i < property_count; i++)
