@@ -25,7 +25,6 @@
 #include "utils/lsyscache.h"
 #include "utils/numeric.h"
 #include "utils/pg_locale.h"
-#include "utils/typcache.h"
 
 #include "compat/compat.h"
 #include "source/vector.h"
@@ -67,7 +66,7 @@ se_keys_compile(SeGroupLayout *layout, const SeKeySpec *specs, MemoryContext con
 		SeKeyDef   *key = &layout->keys[i];
 
 		/* Its column types are known to this process only. */
-		if (se_type_is_anonymous(specs[i].type))
+		if (specs[i].type == RECORDOID)
 			ereport(ERROR,
 					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 					 errmsg("cannot group by an anonymous row"),
@@ -109,9 +108,7 @@ se_keys_compile(SeGroupLayout *layout, const SeKeySpec *specs, MemoryContext con
 					RegProcedure hash;
 					RegProcedure hash_right;
 
-					/* the function of an array or a row needs those of what is in it */
-					if (!get_op_hash_functions(specs[i].eq_opr, &hash, &hash_right) ||
-						!OidIsValid(lookup_type_cache(key->type, TYPECACHE_HASH_PROC)->hash_proc))
+					if (!get_op_hash_functions(specs[i].eq_opr, &hash, &hash_right))
 						ereport(ERROR,
 								(errcode(ERRCODE_UNDEFINED_FUNCTION),
 								 errmsg("could not identify a hash function for type %s",
