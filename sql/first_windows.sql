@@ -50,6 +50,21 @@ SELECT * FROM stream_engine.verify('tumbling');
 SELECT * FROM stream_engine.verify('hopping');
 SELECT * FROM stream_engine.verify('growing');
 
+-- a stream may begin in the middle, too, and its queries with it
+SELECT stream_engine.create_stream('middle', 'first_server', 't', 'at timestamptz EPOCH ''s'', k text', event_time => 'at',
+	watermark_delay => '5 s', idle_timeout => '1 hour', staging_retention => '0', start => :at);
+SELECT option_value FROM pg_foreign_table, pg_options_to_table(ftoptions) WHERE ftrelid = 'middle'::regclass AND option_name = 'start';
+SELECT stream_engine.create_query('from_the_middle', 'SELECT k, count(*) AS n FROM middle GROUP BY tumble(at, ''10 s''), k');
+CALL stream_engine.wait('from_the_middle', '1 minute');
+SELECT partition, start_offset, records FROM stream_engine.stat_partitions WHERE query = 'from_the_middle'::regclass ORDER BY 1;
+SELECT stream_engine.advance_watermark('middle', to_timestamp(400));
+CALL until($$ watermark >= to_timestamp(400) FROM stream_engine.stat_queries WHERE query = 'from_the_middle'::regclass $$);
+SELECT count(*) FROM (SELECT window_start, window_end, k, n FROM from_the_middle EXCEPT ALL SELECT window_start, window_end, k, n FROM tumbling) AS d;
+SELECT count(*) = (SELECT count(*) FROM tumbling) AS all_of_them FROM from_the_middle;
+-- a scan of it begins at the beginning
+SELECT min(_offset) FROM middle;
+SELECT stream_engine.drop_stream('middle', cascade => true);
+
 -- from the latest on, in an empty place: the first record of each partition decides
 SELECT stream_engine.create_query('late_start', 'SELECT count(*) AS n FROM s GROUP BY tumble(at, ''10 s'')', start => 'latest');
 CALL stream_engine.wait('late_start', '1 minute');

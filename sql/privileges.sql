@@ -76,6 +76,7 @@ SELECT stream_engine.create_query('readers.q', 'SELECT k, count(*) AS n FROM s G
 CALL stream_engine.wait('readers.q', '1 minute');
 SELECT k, n, is_final FROM readers.q_open;
 DROP VIEW readers.q_live;
+SELECT name, live_view FROM stream_engine.queries WHERE name = 'readers.q'::regclass;
 ALTER FOREIGN TABLE readers.q_open ALTER COLUMN n TYPE text;
 SELECT * FROM readers.q_open;
 ALTER FOREIGN TABLE readers.q_open ALTER COLUMN n TYPE bigint;

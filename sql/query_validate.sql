@@ -118,6 +118,14 @@ SELECT validate_query('SELECT count(*) FROM orders GROUP BY tumble(event_time, '
 SELECT validate_query('SELECT count(*) FROM orders GROUP BY tumble(event_time, ''1 hour'') HAVING count(*) > 1');
 SELECT validate_query('SELECT generate_series(1, 2) FROM orders GROUP BY tumble(event_time, ''1 hour'')');
 
+-- what those write who come from elsewhere
+SELECT validate_query('SELECT window_start, count(*) FROM orders GROUP BY tumble(event_time, ''1 hour'')');
+SELECT validate_query('SELECT ''ä'' AS "ö", count(*) FROM orders GROUP BY tumbling(event_time, ''1 hour'')');
+SELECT validate_query('SELECT count(*) FROM orders GROUP BY tumble(event_time, 60)');
+SELECT validate_query('SELECT nothing(quantity), count(*) FROM orders GROUP BY tumble(event_time, ''1 hour'')');
+SELECT validate_query('SELECT count(*) FROM orders GROUP BY hop(event_time, ''1 minute'', ''1 hour'')');
+SELECT validate_query('SELECT string_agg(category, '','') FROM orders GROUP BY tumble(event_time, ''1 hour'')');
+SELECT validate_query('SELECT string_agg(category, category) FROM orders GROUP BY tumble(event_time, ''1 hour'')');
 -- ---- the window ----
 SELECT validate_query('SELECT category, count(*) FROM orders GROUP BY category');
 SELECT validate_query('SELECT count(*) FROM orders');

@@ -64,16 +64,26 @@ SELECT stream_engine.create_stream('w', 'wrong_server', 't', 'at timestamptz', e
 SELECT stream_engine.create_stream('w', 'wrong_server', 't', 'at timestamptz', event_time => 'at', options => '{"linger_ms": 1}');
 SELECT stream_engine.create_stream('w', 'wrong_server', 't', 'at timestamptz', event_time => 'at', options => '[]');
 SELECT stream_engine.create_stream('w', 'wrong_server', 't', 'at timestamptz', event_time => 'at', start => 'someday');
+SELECT stream_engine.create_stream('w', 'wrong_server', 't', 'at timestamptz', event_time => 'at', start => '{"first": 1}');
+SELECT stream_engine.create_stream('w', 'wrong_server', 't', 'at timestamptz', event_time => 'at', start => '{"1": 1}');
+SELECT stream_engine.create_stream('w', 'wrong_server', 't', 'at timestamptz', event_time => 'at', start => '{"0": 1}');
+SELECT stream_engine.create_stream('w', 'wrong_server', 't', 'at timestamptz', event_time => 'at', start => '{"0": 0.5}');
+SELECT stream_engine.create_query('w', 'SELECT sum(v) AS total FROM s GROUP BY tumble(at, ''1 minute'')', start => 'someday');
 SELECT stream_engine.create_stream('w', 'wrong_server', 't', 'at timestamptz', event_time => 'at', watermark_delay => '-1 s');
 SELECT stream_engine.create_stream('w', 'wrong_server', 't', 'at timestamptz', event_time => 'at', watermark_delay => '1 month');
 SELECT stream_engine.create_stream('w', 'wrong_server', 't', 'at timestamptz', event_time => 'nothing');
 SELECT stream_engine.create_stream('w', 'wrong_server', 't', 'at timestamp', event_time => 'at');
+SELECT stream_engine.create_stream('w', 'wrong_server', 't', 'at bigint', event_time => 'at');
 SELECT stream_engine.resume('q', start => 'latest');
 SELECT stream_engine.skip('s', 0, -1);
 SELECT stream_engine.drop_stream('s');
 INSERT INTO s VALUES (now(), 1);
 ALTER FOREIGN TABLE s OPTIONS (SET watermark_delay 'soon');
 ALTER FOREIGN TABLE s OPTIONS (ADD nothing 'x');
+ALTER FOREIGN TABLE s OPTIONS (SET start '{"0": -1}');
+ALTER FOREIGN TABLE s OPTIONS (SET start '{"0": "1"}');
+ALTER FOREIGN TABLE s OPTIONS (SET start '{"0": [1]}');
+ALTER FOREIGN TABLE s OPTIONS (SET start '{"0":');
 
 -- all is as it was
 SELECT name, state FROM stream_engine.streams;

@@ -19,6 +19,7 @@
 #include "foreign/foreign.h"
 #include "miscadmin.h"
 #include "rewrite/rewriteHandler.h"
+#include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
@@ -60,6 +61,13 @@ char *
 se_home(void)
 {
 	return psprintf(UINT64_FORMAT "/%u", GetSystemIdentifier(), MyDatabaseId);
+}
+
+bool
+se_may_see(Oid owner)
+{
+	return has_privs_of_role(GetUserId(), owner) ||
+		has_privs_of_role(GetUserId(), ROLE_PG_READ_ALL_STATS);
 }
 
 void
@@ -230,7 +238,8 @@ event_time_column(Oid relid, const char *event_time)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_COLUMN),
 				 errmsg("event time column \"%s\" of stream \"%s\" does not exist",
-						event_time, get_rel_name(relid))));
+						event_time, get_rel_name(relid)),
+				 errhint("It is a column of type timestamptz, '_timestamp' or 'processing_time'.")));
 	return attnum;
 }
 
@@ -311,7 +320,8 @@ se_stream_lookup(Oid relid, AttrNumber *event_time)
 	" (extract(epoch FROM q.emit_interval) * 1000000)::bigint," \
 	" (extract(epoch FROM q.correction_horizon) * 1000000)::bigint, p.changes_seq, p.changes_at," \
 	" q.late_purged, q.kept_from, c.window_start, c.window_end, c.next_hash," \
-	" p.windows_closed > 0 OR p.rows_out > 0, p.emitted_from, p.emitted_through" \
+	" p.windows_closed > 0 OR (p.rows_out > 0 AND q.emit = 'final')," \
+	" p.emitted_from, p.emitted_through" \
 	" FROM stream_engine.query q LEFT JOIN stream_engine.query_progress p ON p.query = q.id" \
 	" LEFT JOIN stream_engine.closing c ON c.query = q.id "
 
@@ -586,4 +596,32 @@ se_catalog_reader_failed(int32 reader, const char *message, int sqlstate)
 	for (int i = 0; i < nqueries; i++)
 		se_query_split(queries[i]);
 	se_catalog_end(&scope);
+}
+
+bool
+se_catalog_may_see_reader(int32 reader)
+{
+	SeCatalogScope scope;
+	Oid			type = INT4OID;
+	Datum		key = Int32GetDatum(reader);
+	Oid			user = GetUserId();
+	bool		result = false;
+
+	se_catalog_begin(&scope);
+	se_spi("SELECT c.relowner FROM stream_engine.reader r JOIN stream_engine.stream s ON s.id = r.stream"
+		   " JOIN pg_catalog.pg_class c ON c.oid = s.relation WHERE r.id = $1"
+		   " UNION SELECT c.relowner FROM stream_engine.query_progress w"
+		   " JOIN stream_engine.query q ON q.id = w.query"
+		   " JOIN pg_catalog.pg_class c ON c.oid = q.batch_view WHERE w.reader = $1",
+		   1, &type, &key, NULL, SPI_OK_SELECT);
+	for (uint64 i = 0; i < SPI_processed && !result; i++)
+	{
+		bool		isnull;
+
+		result = has_privs_of_role(user, DatumGetObjectId(SPI_getbinval(SPI_tuptable->vals[i],
+																		SPI_tuptable->tupdesc, 1,
+																		&isnull)));
+	}
+	se_catalog_end(&scope);
+	return result;
 }

@@ -142,9 +142,16 @@ BEGIN
 	SELECT array_agg(o.objid) INTO gone
 	FROM pg_catalog.pg_event_trigger_dropped_objects() o
 	WHERE o.classid = 'pg_catalog.pg_class'::regclass AND o.objsubid = 0;
-	IF gone IS NULL OR NOT EXISTS (SELECT FROM stream_engine.stream s LEFT JOIN stream_engine.query d ON d.stream = s.id
+	IF gone IS NULL THEN
+		RETURN;
+	END IF;
+	IF NOT EXISTS (SELECT FROM stream_engine.stream s LEFT JOIN stream_engine.query d ON d.stream = s.id
 		WHERE s.relation::oid = ANY (gone) OR d.result::oid = ANY (gone) OR d.batch_view::oid = ANY (gone))
 	THEN
+		/* of a view that has been dropped by itself no number stays, which a dump would take elsewhere */
+		UPDATE stream_engine.query SET live_view = NULL WHERE live_view::oid = ANY (gone);
+		UPDATE stream_engine.query SET open_table = NULL WHERE open_table::oid = ANY (gone);
+		UPDATE stream_engine.stream SET recent_view = NULL WHERE recent_view::oid = ANY (gone);
 		RETURN;
 	END IF;
 

@@ -154,17 +154,30 @@ start_timestamp(const char *start)
 	return t;
 }
 
+static void
+tell_of_starts(void *arg)
+{
+	errhint("It can be 'earliest', 'latest', a time, or offsets by partition as in {\"0\": 1200, \"1\": 0}.");
+}
+
 char *
 se_check_start(const char *start)
 {
+	ErrorContextCallback callback = {error_context_stack, tell_of_starts, NULL};
+	char	   *result;
+
 	if (strcmp(start, "earliest") == 0 || strcmp(start, "latest") == 0)
 		return pstrdup(start);
+	error_context_stack = &callback;
 	if (start_is_offsets(start))
 	{
 		(void) parse_offsets(start);
-		return pstrdup(start);
+		result = pstrdup(start);
 	}
-	return pstrdup(timestamptz_to_str(start_timestamp(start)));
+	else
+		result = pstrdup(timestamptz_to_str(start_timestamp(start)));
+	error_context_stack = callback.previous;
+	return result;
 }
 
 int

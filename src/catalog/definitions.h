@@ -131,6 +131,9 @@ extern bool se_stream_lookup(Oid relid, AttrNumber *event_time);
 /* Identity of this database in this cluster: a copy made by restore or TEMPLATE differs. */
 extern char *se_home(void);
 
+/* Whether the current user sees statistics of what belongs to "owner": stream_engine.may_see(). */
+extern bool se_may_see(Oid owner);
+
 /* Compile a stored query (its batch view) again. */
 struct SeQueryPlan;
 extern struct SeQueryPlan *se_query_plan_of_view(Oid view);

@@ -148,18 +148,24 @@ lock_readers(int32 stream)
 	return latest;
 }
 
-void
-se_fence_stream(int32 stream)
+/* While one waits for one of them a query may be split off from it. */
+static void
+lock_all_readers(int32 stream)
 {
 	int32		latest = lock_readers(stream);
 	int32		seen;
 
-	/* while we waited for one of them a query may have been split off from it */
 	do
 	{
 		seen = latest;
 		latest = lock_readers(stream);
 	} while (latest != seen);
+}
+
+void
+se_fence_stream(int32 stream)
+{
+	lock_all_readers(stream);
 	change("UPDATE stream_engine.reader SET generation = generation + 1 WHERE stream = $1",
 		   stream, SPI_OK_UPDATE);
 	se_wake_at_commit();
@@ -456,6 +462,14 @@ reposition(SeStream *stream, const char *start)
 		values[0] = Int32GetDatum(stream->id);
 		values[1] = Int32GetDatum(positions[i].partition);
 		values[2] = Int64GetDatum(positions[i].offset);
+		/* a query that has joined a reader that goes back reads from there, too */
+		se_spi("UPDATE stream_engine.query_origin o"
+			   " SET gaps = o.gaps + o.start_offset - $3, start_offset = $3"
+			   " FROM stream_engine.query_progress w JOIN stream_engine.reader r ON r.id = w.reader"
+			   " JOIN stream_engine.reader_partition p ON p.reader = r.id"
+			   " WHERE o.query = w.query AND o.partition = $2 AND o.start_offset > $3"
+			   " AND r.stream = $1 AND p.partition = $2 AND p.problem IS NOT NULL", 3, types, values,
+			   NULL, SPI_OK_UPDATE);
 		se_spi("UPDATE stream_engine.reader_partition p"
 			   " SET gaps = p.gaps + $3 - p.next_offset, next_offset = $3, problem = NULL,"
 			   " last_offset = NULL, last_timestamp = NULL, last_checksum = NULL"
@@ -615,6 +629,7 @@ se_advance_watermark(PG_FUNCTION_ARGS)
 
 	values[0] = Int32GetDatum(stream->id);
 	values[1] = TimestampTzGetDatum(to);
+	lock_all_readers(stream->id);
 	se_catalog_begin(&scope);
 	se_spi("UPDATE stream_engine.reader SET advance_to = GREATEST(advance_to, $2)"
 		   " WHERE stream = $1 AND watermark < $2 AND absorbed_by IS NULL", 2, types, values, NULL, SPI_OK_UPDATE);

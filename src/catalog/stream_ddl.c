@@ -161,7 +161,9 @@ check_stream(const SeStream *stream)
 				 errmsg("event time column \"%s\" has type %s, not timestamp with time zone",
 						get_attname(stream->relid, stream->event_time, false),
 						format_type_be(type)),
-				 errhint("Declare it as timestamptz; a time without zone is then read as UTC.")));
+				 type == TIMESTAMPOID ?
+				 errhint("Declare it as timestamptz; a time without zone is then read as UTC.") :
+				 errhint("Declare it as timestamptz; of a number tell the unit since 1970: timestamptz EPOCH 'ms'.")));
 	if (stream->options.workers > 1)
 		ereport(ERROR,
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
@@ -406,6 +408,11 @@ se_create_stream(PG_FUNCTION_ARGS)
 	if (!PG_ARGISNULL(ARG_OPTIONS))
 		defer_check = add_json_options(&options, PG_GETARG_JSONB_P(ARG_OPTIONS));
 
+	if (!OidIsValid(get_foreign_server_oid(NameStr(*PG_GETARG_NAME(ARG_SERVER)), true)))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("server \"%s\" does not exist", NameStr(*PG_GETARG_NAME(ARG_SERVER))),
+				 errhint("CREATE SERVER ... FOREIGN DATA WRAPPER stream_engine_kafka OPTIONS (bootstrap_servers 'host:port').")));
 	columns = se_translate_columns(text_to_cstring(PG_GETARG_TEXT_PP(ARG_COLUMNS)), include);
 	initStringInfo(&sql);
 	appendStringInfo(&sql, "CREATE FOREIGN TABLE %s (\n\t%s\n) SERVER %s OPTIONS (%s)",

@@ -34,7 +34,7 @@ CREATE TABLE stream_engine.query (
 	batch_view regclass NOT NULL UNIQUE,
 	result regclass NOT NULL,
 	live_view regclass,
-	open_table regclass UNIQUE,
+	open_table regclass,
 	emit text NOT NULL DEFAULT 'final' CHECK (emit IN ('final', 'changes')),
 	emit_interval interval,
 	allowed_lateness interval NOT NULL DEFAULT '0',
@@ -59,6 +59,8 @@ CREATE TABLE stream_engine.query (
 	created_at timestamptz NOT NULL DEFAULT pg_catalog.now()
 );
 CREATE INDEX query_stream_idx ON stream_engine.query (stream);
+/* not unique: to change a unique column would hold up commits, which refer to the row */
+CREATE INDEX query_open_table_idx ON stream_engine.query (open_table);
 COMMENT ON TABLE stream_engine.query IS 'continuous queries; the query itself is the batch view';
 COMMENT ON COLUMN stream_engine.query.late_purged IS 'late records without a row in late_event: purged, or dropped before they were stored';
 COMMENT ON COLUMN stream_engine.query.kept_from IS 'windows that end until then take no records, however late they may be: their state was dropped before';

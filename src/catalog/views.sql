@@ -38,7 +38,8 @@ CREATE VIEW stream_engine.streams WITH (security_barrier) AS
 		CASE WHEN h.home IS DISTINCT FROM stream_engine.home() THEN 'Call stream_engine.resume() with a start position.'
 			WHEN s.state = 'paused' THEN 'Call stream_engine.resume().'
 			WHEN s.state = 'error' THEN 'Mend the cause or call stream_engine.skip(), then stream_engine.resume().'
-			WHEN NOT stream_engine.staging_fits(s.id, s.relation) THEN 'Its columns have changed, so no rows are staged. Drop the stream and create it again if they are to be.'
+			WHEN s.recent_view IS NOT NULL AND NOT COALESCE(stream_engine.staging_fits(s.id, s.relation), false)
+				THEN 'Its columns or staging tables have changed, so no rows are staged. Drop the stream and create it again if they are to be.'
 		END AS hint,
 		stream_engine.stream_option(s.relation, 'event_time') AS event_time,
 		stream_engine.watermark_delay(s.relation) AS watermark_delay,
@@ -90,11 +91,12 @@ CREATE VIEW stream_engine.stat_queries WITH (security_barrier) AS
 		r.watermark, w.closed_through, NULLIF(w.complete_from, '-infinity') AS complete_from,
 		k.decoded, t.counted, t.filtered, t.late, t.late_assignments, t.before_start, t.failed,
 		w.windows_closed, w.windows_incomplete, w.rows_out, w.emitted_at,
-		(SELECT count(DISTINCT (l.slice_start, l.slice_end)) FROM stream_engine.state_log l WHERE l.query = q.id) AS open_slices,
-		(SELECT COALESCE(sum(pg_catalog.octet_length(l.payload)), 0) FROM stream_engine.state_log l WHERE l.query = q.id) AS state_bytes,
+		(SELECT z.slices FROM stream_engine.state_size(q.result) z) AS open_slices,
+		(SELECT z.bytes FROM stream_engine.state_size(q.result) z) AS state_bytes,
 		r.seq AS commits, r.committed_at,
 		CASE WHEN e.query IS NOT NULL THEN pg_catalog.tstzrange(e.window_start, e.window_end) END AS closing,
-		pg_catalog.floor(e.next_hash * 100 / 4294967296.0)::integer AS closing_percent
+		pg_catalog.floor(e.next_hash * 100 / 4294967296.0)::integer AS closing_percent,
+		w.reader
 	FROM stream_engine.query q
 	JOIN pg_catalog.pg_class c ON c.oid = q.batch_view
 	LEFT JOIN stream_engine.closing e ON e.query = q.id
@@ -112,6 +114,11 @@ CREATE VIEW stream_engine.stat_queries WITH (security_barrier) AS
 	WHERE stream_engine.may_see(c.relowner);
 COMMENT ON VIEW stream_engine.stat_queries IS 'watermark, counters and state of each query; decoded = counted + filtered + late + before_start + failed';
 GRANT SELECT ON stream_engine.stat_queries TO PUBLIC;
+
+CREATE FUNCTION stream_engine.query_reader(query regclass) RETURNS integer
+	LANGUAGE sql STABLE
+	RETURN (SELECT t.reader FROM stream_engine.stat_queries t WHERE t.query = query_reader.query);
+COMMENT ON FUNCTION stream_engine.query_reader(regclass) IS 'the reader that feeds a query';
 
 CREATE VIEW stream_engine.queries WITH (security_barrier) AS
 	SELECT q.result AS name, s.relation AS stream,
@@ -292,7 +299,7 @@ BEGIN
 		RETURN NEXT;
 	ELSIF q.state = 'running' THEN
 		SELECT w.pid, w.message INTO p FROM stream_engine.stat_workers w
-			WHERE w.reader = (SELECT r.reader FROM stream_engine.query_reader(why.query) r)
+			WHERE w.reader = t.reader
 			ORDER BY w.pid NULLS LAST LIMIT 1;
 		IF p.message <> '' THEN
 			finding := 'the worker has a problem';
@@ -342,12 +349,14 @@ BEGIN
 		held_up := true;
 		RETURN NEXT;
 	END IF;
-	IF n.dead > 0 OR n.future > 0 OR COALESCE(t.decoded, 0) = 0 THEN
+	IF n.dead > 0 OR n.future > 0 OR n.skipped > 0 OR COALESCE(t.decoded, 0) = 0 THEN
 		finding := CASE WHEN COALESCE(t.decoded, 0) = 0 THEN 'no record could be used' ELSE 'some records could not be used' END;
 		detail := pg_catalog.format('of %s records %s were bad, %s lay in the future, %s were tombstones, %s were skipped',
 			n.records, n.dead, n.future, n.tombstones, n.skipped);
 		hint := CASE WHEN n.dead > 0 THEN 'SELECT * FROM stream_engine.dead_letters tells why; stream_engine.retry_dead_letters() when the cause is mended.'
 			WHEN n.future > 0 THEN 'Compare the clocks, and the unit of the event time; option max_future says how far ahead is too far.'
+			WHEN n.skipped > 0 AND stream_engine.stream_option(q.stream, 'on_error') = 'skip' THEN 'Bad records are skipped, for so says on_error; ''dead_letter'' keeps them, with the reason.'
+			WHEN n.skipped > 0 THEN 'SELECT * FROM stream_engine.dead_letters shows them.'
 			WHEN n.tombstones > 0 THEN 'A record without a payload is not an event.' END;
 		RETURN NEXT;
 		IF COALESCE(t.decoded, 0) = 0 THEN
@@ -370,13 +379,21 @@ BEGIN
 		IF t.counted > 0 AND t.rows_out = 0 THEN
 			finding := 'no trigger has fired yet';
 			detail := pg_catalog.concat_ws(', ', 'a key''s row is written with every ' || q.trigger_count::text || ' records of it',
-				'rows that have changed are written every ' || q.trigger_interval::text);
+				'rows that have changed are written every ' || q.trigger_interval::text,
+				CASE WHEN q.definition ~ '\mHAVING\M' THEN 'if HAVING lets them pass' END);
 			hint := pg_catalog.format('SELECT * FROM %s shows the totals so far.', q.live_view);
 			held_up := true;
 			RETURN NEXT;
 		END IF;
 	ELSIF next_end IS NULL THEN
-		NULL;
+		IF t.counted > 0 AND t.open_slices > 0 AND t.windows_closed = 0 AND t.complete_from IS NOT NULL THEN
+			finding := 'the windows that are open began before the query and will not be emitted';
+			detail := pg_catalog.format('windows from %s on are complete', t.complete_from);
+			hint := CASE WHEN processing THEN 'emit_partial => true emits partial ones.'
+				ELSE 'Start the query at ''earliest'', or with emit_partial => true.' END;
+			held_up := true;
+			RETURN NEXT;
+		END IF;
 	ELSIF processing THEN
 		finding := 'the clock closes the next window';
 		detail := pg_catalog.format('it ends at %s', next_end);
@@ -424,7 +441,21 @@ BEGIN
 	ELSIF t.late > 0 THEN
 		finding := pg_catalog.format('%s records came too late', t.late);
 		detail := 'their windows had closed';
-		hint := 'SELECT * FROM stream_engine.late_events; a larger watermark_delay lets them in.';
+		SELECT pg_catalog.string_agg(v.partition::text, ', ' ORDER BY v.partition) AS partitions INTO s
+			FROM stream_engine.stat_partitions v
+			WHERE v.query = why.query AND v.watermark < t.watermark AND v.max_event_time > '-infinity';
+		IF s.partitions IS NOT NULL THEN
+			detail := pg_catalog.format('%s; the watermark is ahead of partition %s, for it went on by advance_watermark(), by idle_close, or while a partition was idle', detail, s.partitions);
+		END IF;
+		hint := pg_catalog.format('SELECT * FROM stream_engine.late_events; %s',
+			CASE WHEN s.partitions IS NULL THEN 'a larger watermark_delay lets them in.' ELSE 'a larger watermark_delay, idle_timeout or idle_close lets them in.' END);
+		RETURN NEXT;
+	END IF;
+	IF t.windows_closed > 0 AND t.rows_out = 0 THEN
+		finding := 'no group has passed HAVING';
+		detail := pg_catalog.format('%s windows have closed, and none has given a row', t.windows_closed);
+		hint := pg_catalog.format('SELECT * FROM %s runs the query as a batch; try it without HAVING.', q.batch_view);
+		held_up := true;
 		RETURN NEXT;
 	END IF;
 	IF t.failed > 0 THEN

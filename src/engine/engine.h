@@ -229,6 +229,12 @@ extern int	se_catalog_wanted_readers(int32 **readers);
  */
 extern void se_catalog_reader_failed(int32 reader, const char *message, int sqlstate);
 
+/*
+ * Implemented in src/catalog: whether the current user may read what a reader of this database
+ * says: as owner of its stream, or of a query that it feeds.
+ */
+extern bool se_catalog_may_see_reader(int32 reader);
+
 /* Have the manager make a pass soon: the state log has grown. */
 extern void se_worker_wake_manager(void);
 

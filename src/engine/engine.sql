@@ -37,9 +37,9 @@ CREATE FUNCTION stream_engine.worker_slots(
 	OUT next_attempt timestamptz)
 RETURNS SETOF record
 AS 'MODULE_PATHNAME', 'se_worker_slots'
-LANGUAGE C STRICT VOLATILE PARALLEL SAFE;
+LANGUAGE C STRICT VOLATILE;
 COMMENT ON FUNCTION stream_engine.worker_slots() IS
-	'worker slots in shared memory; without the privileges of pg_read_all_stats those of this database, without messages';
+	'worker slots in shared memory; without the privileges of pg_read_all_stats those of this database, with messages of readers of one''s own streams and queries';
 GRANT EXECUTE ON FUNCTION stream_engine.worker_slots() TO PUBLIC;
 
 CREATE VIEW stream_engine.stat_workers AS

@@ -15,6 +15,10 @@
  *	  so it is done for those only who own the object.  All other checks, and the
  *	  error when the workers could not be stopped in time, are the command's own.
  *
+ *	  What the extension is made of keeps its names: renamed or moved, nothing would
+ *	  find it, and all streams of the database would stop with the views that could
+ *	  tell.
+ *
  *	  After DROP commands that can take a stream away the manager looks again, for
  *	  workers do not wait for anything that they could notice.
  *
@@ -25,8 +29,12 @@
  */
 #include "postgres.h"
 
+#include "catalog/dependency.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_class.h"
 #include "catalog/pg_database.h"
 #include "catalog/pg_extension.h"
+#include "catalog/pg_namespace.h"
 #include "commands/dbcommands.h"
 #include "commands/defrem.h"
 #include "commands/extension.h"
@@ -121,6 +129,56 @@ workers_to_stop(Node *parsetree)
 	return InvalidOid;
 }
 
+/* Refuse to rename or move what workers and views know by its name. */
+static void
+keep_names(Node *parsetree)
+{
+	RangeVar   *name = NULL;
+	Oid			extension;
+
+	if (creating_extension)
+		return;
+	if (IsA(parsetree, RenameStmt))
+	{
+		RenameStmt *stmt = castNode(RenameStmt, parsetree);
+
+		name = stmt->relation;
+		if (stmt->renameType != OBJECT_SCHEMA && name == NULL)
+			return;
+	}
+	else if (IsA(parsetree, AlterObjectSchemaStmt))
+		name = castNode(AlterObjectSchemaStmt, parsetree)->relation;
+	else
+		return;
+
+	extension = get_extension_oid(SE_EXTENSION_NAME, true);
+	if (!OidIsValid(extension))
+		return;
+	if (name != NULL)
+	{
+		Oid			relation = RangeVarGetRelid(name, NoLock, true);
+
+		if (OidIsValid(relation) &&
+			getExtensionOfObject(RelationRelationId, relation) == extension)
+			ereport(ERROR,
+					(errcode(ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST),
+					 errmsg("relation \"%s\" keeps its name, schema and columns because extension \"%s\" requires it",
+							name->relname, SE_EXTENSION_NAME)));
+	}
+	else if (IsA(parsetree, RenameStmt))
+	{
+		const char *subname = castNode(RenameStmt, parsetree)->subname;
+		Oid			schema = get_namespace_oid(subname, true);
+
+		if (OidIsValid(schema) &&
+			getExtensionOfObject(NamespaceRelationId, schema) == extension)
+			ereport(ERROR,
+					(errcode(ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST),
+					 errmsg("schema \"%s\" keeps its name because extension \"%s\" requires it",
+							subname, SE_EXTENSION_NAME)));
+	}
+}
+
 /* Workers that have to look again after the command. */
 static void
 wake_after(Node *parsetree)
@@ -209,6 +267,7 @@ stream_engine_ProcessUtility(PlannedStmt *pstmt, const char *queryString, bool r
 		return;
 	}
 
+	keep_names(parsetree);
 	database = workers_to_stop(parsetree);
 	if (OidIsValid(database))
 		run_without_workers(database, pstmt, queryString, readOnlyTree, context, params,

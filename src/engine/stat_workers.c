@@ -7,7 +7,7 @@
  *	  Behind the view stream_engine.stat_workers, whose functions are executed as
  *	  the user who reads it.  So the function itself decides what to show: all to
  *	  those who may read all statistics, to others the workers of their own
- *	  database without messages, which can hold data.
+ *	  database, and messages, which can hold data, to owners of what they are about.
  *
  * IDENTIFICATION
  *	  src/engine/stat_workers.c
@@ -133,7 +133,8 @@ se_worker_slots(PG_FUNCTION_ARGS)
 		c++;
 		put_time(&values[c], &nulls[c], slot->last_record);
 		c++;
-		nulls[c] = !see_all || slot->message[0] == '\0';
+		nulls[c] = slot->message[0] == '\0' ||
+			!(see_all || (slot->kind == SE_SLOT_READER && se_catalog_may_see_reader(slot->reader)));
 		values[c++] = CStringGetTextDatum(slot->message);
 		nulls[c] = slot->sqlstate == 0;
 		values[c++] = CStringGetTextDatum(unpack_sql_state(slot->sqlstate));

@@ -19,6 +19,7 @@
 
 #include "access/table.h"
 #include "catalog/pg_aggregate.h"
+#include "catalog/pg_namespace.h"
 #include "catalog/pg_type.h"
 #include "nodes/makefuncs.h"
 #include "nodes/nodeFuncs.h"
@@ -275,6 +276,21 @@ compile_keys(Compiler *compiler)
 
 /* ---- aggregates ---- */
 
+/* Hint for an aggregate that could be taken over distinct values. */
+static int
+tell_of_distinct(const Aggref *aggref)
+{
+	if (aggref->aggkind != AGGKIND_NORMAL || aggref->aggdistinct != NIL || aggref->aggvariadic ||
+		get_func_namespace(aggref->aggfnoid) != PG_CATALOG_NAMESPACE ||
+		aggref->aggargtypes == NIL)
+		return 0;
+	for (int i = 1; i < list_length(aggref->aggargtypes); i++)
+		if (!IsA(list_nth_node(TargetEntry, aggref->args, i)->expr, Const))
+			return 0;
+	return errhint("Over distinct values it is, as %s(DISTINCT ...).",
+				   get_func_name(aggref->aggfnoid));
+}
+
 static void
 refuse_aggregate(Aggref *aggref, const char *what, ParseState *pstate)
 {
@@ -282,6 +298,7 @@ refuse_aggregate(Aggref *aggref, const char *what, ParseState *pstate)
 			(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 			 errmsg("aggregate %s(%s) is not supported in a continuous query",
 					get_func_name(aggref->aggfnoid), what),
+			 tell_of_distinct(aggref),
 			 parser_errposition(pstate, aggref->location)));
 }
 
@@ -305,6 +322,7 @@ check_aggregate(Aggref *aggref, ParseState *pstate)
 				 errmsg("aggregate %s is not supported in a continuous query",
 						format_procedure(aggref->aggfnoid)),
 				 reason ? errdetail("%s", reason) : 0,
+				 tell_of_distinct(aggref),
 				 parser_errposition(pstate, aggref->location)));
 	return method;
 }

@@ -28,6 +28,7 @@
 #include "catalog/pg_type.h"
 #include "commands/extension.h"
 #include "lib/stringinfo.h"
+#include "mb/pg_wchar.h"
 #include "nodes/makefuncs.h"
 #include "nodes/nodeFuncs.h"
 #include "parser/analyze.h"
@@ -47,6 +48,35 @@
 
 #define EXTENSION_NAME "stream_engine"
 
+/* Whether the word at "position", which counts characters from one, begins with one of "words". */
+static bool
+is_word(const char *text, int position, const char *const *words)
+{
+	while (--position > 0 && *text != '\0')
+		text += pg_mblen(text);
+	for (; *words != NULL; words++)
+		if (pg_strncasecmp(text, *words, strlen(*words)) == 0)
+			return true;
+	return false;
+}
+
+/* What those write who come from other engines. */
+static void
+tell_of_windows(const char *text, int position)
+{
+	static const char *const columns[] = {"window_start", "window_end", "window_time", NULL};
+	static const char *const functions[] = {"tumbl", "hop", "slid", "cumulat", "session", "window",
+	"time_bucket", NULL};
+
+	if (geterrcode() == ERRCODE_UNDEFINED_COLUMN && is_word(text, position, columns))
+		errhint("The result has window_start and window_end without being told. "
+				"In an expression write lower() and upper() of the window, as in lower(tumble(...)).");
+	else if (geterrcode() == ERRCODE_UNDEFINED_FUNCTION && is_word(text, position, functions))
+		errhint("Windows are tumble(t, size), hop(t, size, every), cumulate(t, size, step), with "
+				"origin and time_zone if wanted, and session(t, gap); t is a timestamptz, the "
+				"others are intervals.");
+}
+
 static void
 transpose_position(void *arg)
 {
@@ -54,6 +84,7 @@ transpose_position(void *arg)
 
 	if (position > 0)
 	{
+		tell_of_windows(arg, position);
 		errposition(0);
 		internalerrposition(position);
 		internalerrquery((const char *) arg);

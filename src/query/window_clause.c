@@ -4,8 +4,8 @@
  *
  * NOTES
  *	  A window function is told by what it is, not by how it is called: a function
- *	  that belongs to the extension and has one of four names.  A user's own
- *	  tumble() is an ordinary function.
+ *	  that belongs to the extension and was made with one of four names.  A user's own
+ *	  tumble() is an ordinary function; ours may have been given another name.
  *
  *	  Arguments may be given by name and left to their defaults; parse analysis
  *	  keeps them as they were written, so the planner's routines put them in
@@ -48,6 +48,33 @@ se_window_name(SeWindowKind kind)
 	return window_names[kind];
 }
 
+/*
+ * The name that a window function was installed with, whatever it is called by now: that of its
+ * C function.  Those that only refuse times without a zone share one.
+ */
+static char *
+original_name(Oid function)
+{
+	HeapTuple	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(function));
+	char	   *name = NULL;
+	Datum		source;
+	bool		isnull;
+
+	if (!HeapTupleIsValid(tuple))
+		return NULL;
+	source = SysCacheGetAttr(PROCOID, tuple, Anum_pg_proc_prosrc, &isnull);
+	if (!isnull)
+	{
+		name = TextDatumGetCString(source);
+		if (strcmp(name, "se_window_needs_zone") == 0)
+			name = pstrdup(NameStr(((Form_pg_proc) GETSTRUCT(tuple))->proname));
+		else
+			name = strncmp(name, "se_", 3) == 0 ? name + 3 : NULL;
+	}
+	ReleaseSysCache(tuple);
+	return name;
+}
+
 /* Is expr a call of one of the extension's window functions? */
 bool
 se_window_function(Node *expr, SeWindowKind *kind)
@@ -58,7 +85,7 @@ se_window_function(Node *expr, SeWindowKind *kind)
 	if (expr == NULL || !IsA(expr, FuncExpr))
 		return false;
 	function = ((FuncExpr *) expr)->funcid;
-	name = get_func_name(function);
+	name = original_name(function);
 	if (name == NULL)
 		return false;
 

@@ -1,6 +1,6 @@
 /*
  * aside.c
- *	  What becomes of a query that fails: the others go on without it.
+ *	  What becomes of a query that fails, and of a stream that stops in front of a bad record.
  */
 #include "postgres.h"
 
@@ -8,6 +8,7 @@
 #include "executor/spi.h"
 #include "utils/builtins.h"
 #include "utils/snapmgr.h"
+#include "utils/timestamp.h"
 
 #include "catalog/ddl.h"
 #include "engine/engine.h"
@@ -45,9 +46,34 @@ se_query_isolate(int32 query)
 	return shared;
 }
 
-/* Set a query aside, with a reader of its own, in a transaction of its own. */
+/*
+ * Whether the reader's definition is the one that was read; locks the reader.  If a session has
+ * changed something since then, that may be what the error was about: it is tried again.
+ */
+static bool
+definition_holds(int32 reader, int64 generation)
+{
+	SeCatalogScope scope;
+	Oid			types[2] = {INT4OID, INT8OID};
+	Datum		values[2];
+	bool		result;
+
+	values[0] = Int32GetDatum(reader);
+	values[1] = Int64GetDatum(generation);
+	se_catalog_begin(&scope);
+	result = se_spi("SELECT FROM stream_engine.reader WHERE id = $1 AND generation = $2 FOR UPDATE",
+					2, types, values, NULL, SPI_OK_SELECT) == 1;
+	se_catalog_end(&scope);
+	return result;
+}
+
+/*
+ * Set a query aside, with a reader of its own, in a transaction of its own.  It has failed by
+ * the definition of "reader" that has this generation.
+ */
 void
-se_query_fails(int32 query, const ErrorData *error, int32 partition, int64 offset)
+se_query_fails(int32 reader, int64 generation, int32 query, const ErrorData *error,
+			   int32 partition, int64 offset)
 {
 	SeCatalogScope scope;
 	Oid			types[6] = {INT4OID, TEXTOID, TEXTOID, TEXTOID, INT4OID, INT8OID};
@@ -66,6 +92,12 @@ se_query_fails(int32 query, const ErrorData *error, int32 partition, int64 offse
 	values[5] = Int64GetDatum(offset);
 	if (offset < 0)
 		nulls[4] = nulls[5] = 'n';
+	if (!definition_holds(reader, generation))
+	{
+		PopActiveSnapshot();
+		se_worker_commit();
+		return;
+	}
 	/* readers before queries, and the others go on without this one */
 	se_query_split(query);
 	se_catalog_begin(&scope);
@@ -77,5 +109,42 @@ se_query_fails(int32 query, const ErrorData *error, int32 partition, int64 offse
 	se_wake_at_commit();
 	PopActiveSnapshot();
 	se_worker_commit();
+	se_progress_broadcast();
+}
+
+/* on_error => 'pause': the stream stops in front of a record. */
+void
+se_stream_stops(Reader *reader)
+{
+	SeCatalogScope scope;
+	Oid			types[5] = {INT4OID, TEXTOID, TEXTOID, INT4OID, INT8OID};
+	Datum		values[5];
+
+	if (!se_worker_begin())
+		return;
+	PushActiveSnapshot(GetTransactionSnapshot());
+	values[0] = Int32GetDatum(reader->stream->id);
+	values[1] = CStringGetTextDatum(reader->pause_message);
+	values[2] = CStringGetTextDatum(reader->pause_sqlstate);
+	values[3] = Int32GetDatum(reader->pause_partition);
+	values[4] = Int64GetDatum(reader->pause_offset);
+	if (!definition_holds(reader->def->id, reader->def->generation))
+	{
+		PopActiveSnapshot();
+		se_worker_commit();
+		return;
+	}
+	se_catalog_begin(&scope);
+	se_spi("UPDATE stream_engine.stream SET state = 'error', error = $2, error_sqlstate = $3,"
+		   " error_partition = $4, error_offset = $5, error_at = pg_catalog.clock_timestamp()"
+		   " WHERE id = $1 AND state = 'running'", 5, types, values, NULL, SPI_OK_UPDATE);
+	se_catalog_end(&scope);
+	se_wake_at_commit();
+	PopActiveSnapshot();
+	se_worker_commit();
+	ereport(LOG,
+			(errmsg("stream %s stops before offset %lld of partition %d: %s", reader->stream->name,
+					(long long) reader->pause_offset, reader->pause_partition,
+					reader->pause_message)));
 	se_progress_broadcast();
 }

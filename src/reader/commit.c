@@ -319,6 +319,10 @@ write_ledger(Reader *reader, TimestampTz watermark, const bool *idle, TimestampT
 static void
 after_commit(Reader *reader, TimestampTz watermark, const bool *idle, TimestampTz now)
 {
+	int64		nrecords = 0;
+
+	for (int i = 0; i < reader->npartitions; i++)
+		nrecords += reader->partitions[i].delta.records;
 	reader->def->seq++;
 	se_partitions_committed(reader, watermark, idle);
 	for (int q = 0; q < reader->nqueries; q++)
@@ -343,6 +347,7 @@ after_commit(Reader *reader, TimestampTz watermark, const bool *idle, TimestampT
 	pg_atomic_write_u64(&se_my_slot->last_commit, (uint64) now);
 	pg_atomic_fetch_add_u64(&se_my_slot->commits, 1);
 	se_progress_broadcast();
+	se_commit_tell(reader, nrecords);
 }
 
 /*
@@ -388,6 +393,7 @@ se_reader_commit(Reader *reader)
 	if (!se_cycle_begin(reader))
 		return false;
 	se_worker_phase(SE_PHASE_COMMITTING);
+	se_commit_step(SE_STEP_READING);
 	if (reader->npartitions > (int) lengthof(idle))
 		flags = MemoryContextAlloc(reader->cycle, sizeof(bool) * reader->npartitions);
 
@@ -420,6 +426,7 @@ se_reader_commit(Reader *reader)
 	PopActiveSnapshot();
 	PushActiveSnapshot(GetTransactionSnapshot());
 	se_state_log_commit(reader->def->id, reader->def->generation, reader->def->seq + 1);
+	se_commit_step(SE_STEP_LOCKS);
 
 	/* deferred triggers may not fire inside a security-restricted operation */
 	for (int q = 0; q < reader->nqueries; q++)
@@ -435,6 +442,7 @@ se_reader_commit(Reader *reader)
 	SE_FAILPOINT("commit.after_side");
 	se_catalog_end(&scope);
 
+	se_commit_step(SE_STEP_SIDE);
 	se_closing_begin(reader, watermark);
 	for (int q = 0; q < reader->nqueries; q++)
 	{
@@ -443,18 +451,22 @@ se_reader_commit(Reader *reader)
 		if (query->plan->window.kind == SE_WINDOW_SESSION)
 		{
 			se_session_commit(reader, query, watermark, now);
+			se_commit_step(SE_STEP_WINDOWS);
 			continue;
 		}
 		if (query->plan->window.kind == SE_WINDOW_GLOBAL)
 		{
 			se_global_commit(reader, query, watermark, now);
+			se_commit_step(SE_STEP_WINDOWS);
 			continue;
 		}
 		se_close_windows(reader, query, watermark, now);
+		se_commit_step(SE_STEP_WINDOWS);
 		SE_FAILPOINT("commit.before_chunks");
 		se_blame.query = query;
 		se_flush_slices(reader, query, watermark);
 		se_blame.query = NULL;
+		se_commit_step(SE_STEP_STATE);
 	}
 	SE_FAILPOINT("commit.after_chunks");
 
@@ -478,8 +490,10 @@ se_reader_commit(Reader *reader)
 	merged = se_merge_apply(reader, watermark, now);
 	se_catalog_end(&scope);
 	PopActiveSnapshot();
+	se_commit_step(SE_STEP_PROGRESS);
 	SE_FAILPOINT("commit.before_commit");
 	se_worker_commit();
+	se_commit_step(SE_STEP_COMMIT);
 	SE_FAILPOINT("commit.after_commit");
 	reader->commit_bytes = se_state_log_bytes - log_bytes;
 	after_commit(reader, watermark, flags, now);

@@ -62,7 +62,9 @@ raise_complete_from(ReaderQuery *query, TimestampTz complete_from)
 	SeQueryDef *def = query->def;
 	SeEmittedSpan *spans;
 
-	if (def->has_emitted && query->closed_through > def->complete_from &&
+	/* those that have closed and wait to be emitted are told by query->closing */
+	if ((def->has_emitted || query->closing.active) &&
+		query->closed_through > def->complete_from &&
 		(def->nemitted == 0 || query->closed_through > def->emitted[def->nemitted - 1].through))
 	{
 		spans = MemoryContextAlloc(query->context, sizeof(SeEmittedSpan) * (def->nemitted + 1));

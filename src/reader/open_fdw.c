@@ -27,12 +27,12 @@
 
 #include "access/htup_details.h"
 #include "access/table.h"
-#include "catalog/pg_authid.h"
 #include "catalog/pg_type.h"
 #include "commands/explain.h"
 #include "executor/spi.h"
 #include "fmgr.h"
 #include "foreign/fdwapi.h"
+#include "funcapi.h"
 #include "miscadmin.h"
 #include "optimizer/pathnode.h"
 #include "optimizer/planmain.h"
@@ -56,6 +56,7 @@
 PG_FUNCTION_INFO_V1(se_open_fdw_handler);
 PG_FUNCTION_INFO_V1(se_open_fdw_validator);
 PG_FUNCTION_INFO_V1(se_next_window_end);
+PG_FUNCTION_INFO_V1(se_state_size);
 
 #define BUFFERED_ROWS 256
 
@@ -299,6 +300,7 @@ begin_scan(ForeignScanState *node, int eflags)
 	OpenScan   *scan;
 	SeStateLog *log;
 	SeUserScope scope;
+	Oid			user;
 
 	if (eflags & EXEC_FLAG_EXPLAIN_ONLY)
 		return;
@@ -312,7 +314,9 @@ begin_scan(ForeignScanState *node, int eflags)
 				 errmsg("foreign table \"%s\" does not belong to a query",
 						RelationGetRelationName(relation)),
 				 errhint("Tables of open windows are made by stream_engine.create_query().")));
-	if (check_enable_rls(scan->def->result, InvalidOid, true) == RLS_ENABLED)
+	/* the owner of a view over it, if it is read through one */
+	user = se_foreign_scan_user((ForeignScan *) node->ss.ps.plan, node->ss.ps.state);
+	if (check_enable_rls(scan->def->result, user, true) == RLS_ENABLED)
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("row security on %s hides its open windows", scan->def->name),
@@ -646,15 +650,44 @@ se_open_fdw_validator(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
-/* The end of the open window that closes first. */
-Datum
-se_next_window_end(PG_FUNCTION_ARGS)
+/*
+ * The end of the open session that ends first, DT_NOEND if there is none.  What has its last
+ * record in a bucket does not end before the bucket's start + gap: later ones are left unread.
+ */
+static TimestampTz
+first_session_end(OpenScan *scan)
 {
-	OpenScan	scan = {0};
-	SeStateLog *log;
+	TimestampTz first = DT_NOEND;
+	int64		gap = scan->plan->window.gap;
+	SeUserScope scope;
+	SeGroup    *group;
+
+	se_user_begin(&scope, scan->def->owner, scan->def->settings);
+	scan->layout = se_query_layout(scan->plan, scan->def, CurrentMemoryContext);
+	scan->window_context = CurrentMemoryContext;
+	scan->group_values = palloc(sizeof(Datum) * 2);
+	if (!scan->def->has_stamp ||
+		(uint32) scan->def->state_stamp == se_query_stamp(scan->plan, scan->layout))
+		while (scan->next_slice < scan->nslices &&
+			   scan->slices[scan->next_slice].start + gap < first && next_bucket(scan))
+			while ((group = se_memtable_next(scan->table, &scan->position)) != NULL)
+			{
+				CHECK_FOR_INTERRUPTS();
+				if (session_ends(scan, group))
+					first = Min(first, DatumGetTimestampTz(scan->group_values[1]));
+			}
+	se_user_end(&scope);
+	return first;
+}
+
+/* The query with this result table, if the caller may see it as the views of statistics do it. */
+static SeQueryDef *
+find_visible_query(Oid result)
+{
 	SeCatalogScope scope;
 	Oid			type = OIDOID;
-	Datum		key = PG_GETARG_DATUM(0);
+	Datum		key = ObjectIdGetDatum(result);
+	SeQueryDef *def;
 	int32		id = 0;
 	bool		isnull;
 
@@ -663,24 +696,55 @@ se_next_window_end(PG_FUNCTION_ARGS)
 			   SPI_OK_SELECT) == 1)
 		id = DatumGetInt32(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
 	se_catalog_end(&scope);
-	if (id == 0)
+	def = id != 0 ? se_query_load(id) : NULL;
+	return def != NULL && se_may_see(def->owner) ? def : NULL;
+}
+
+/*
+ * state_size(query regclass, OUT slices bigint, OUT bytes bigint)
+ */
+Datum
+se_state_size(PG_FUNCTION_ARGS)
+{
+	SeQueryDef *def = find_visible_query(PG_GETARG_OID(0));
+	TupleDesc	desc;
+	int64		slices;
+	int64		bytes;
+	Datum		values[2];
+	bool		nulls[2] = {0};
+
+	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
+		elog(ERROR, "return type must be a row type");
+	if (def == NULL)
 		PG_RETURN_NULL();
-	scan.def = se_query_load(id);
-	/* as the views of statistics do it */
-	if (scan.def == NULL || !(has_privs_of_role(GetUserId(), scan.def->owner) ||
-							  has_privs_of_role(GetUserId(), ROLE_PG_READ_ALL_STATS)))
+	se_state_log_size(def->id, &slices, &bytes);
+	values[0] = Int64GetDatum(slices);
+	values[1] = Int64GetDatum(bytes);
+	return HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, nulls));
+}
+
+/* The end of the open window that closes first. */
+Datum
+se_next_window_end(PG_FUNCTION_ARGS)
+{
+	OpenScan	scan = {0};
+	SeStateLog *log;
+
+	scan.def = find_visible_query(PG_GETARG_OID(0));
+	if (scan.def == NULL)
 		PG_RETURN_NULL();
 	scan.plan = se_query_plan_of_view(scan.def->batch_view);
-	log = se_state_log_open(false);
-	se_state_log_slices(log, id, note_slice, &scan);
+	find_state(&scan);
+	log = open_log(&scan);
+	se_state_log_slices(log, scan.def->id, note_slice, &scan);
 	se_state_log_close(log);
 	if (scan.plan->window.kind == SE_WINDOW_SESSION)
 	{
-		/* no session that is open ends before */
-		for (int i = 0; i < scan.nslices; i++)
-			if (scan.slices[i].end + scan.plan->window.gap > scan.def->closed_through)
-				PG_RETURN_TIMESTAMPTZ(scan.slices[i].start + scan.plan->window.gap);
-		PG_RETURN_NULL();
+		TimestampTz end = first_session_end(&scan);
+
+		if (end == DT_NOEND)
+			PG_RETURN_NULL();
+		PG_RETURN_TIMESTAMPTZ(end);
 	}
 	if (scan.plan->window.kind == SE_WINDOW_GLOBAL)
 		PG_RETURN_NULL();

@@ -28,8 +28,6 @@
 #include "row_zone.h"
 #include "session.h"
 
-#define MAX_LATE_WINDOWS 64		/* of one record, shown in late_event */
-
 ReaderBlame se_blame;
 
 /* Scratch of a batch; a worker is one process and one thread. */
@@ -40,6 +38,7 @@ static int	query_rows[SE_BATCH_MAX];
 static int	slice_rows[SE_BATCH_MAX];
 static int	added_rows[SE_BATCH_MAX];
 static OpenSlice *row_slice[SE_BATCH_MAX];
+static int	partly_late[SE_BATCH_MAX];	/* positions in row_slice */
 static OpenSlice *touched[SE_BATCH_MAX];
 static SeGroup *groups[SE_BATCH_MAX];
 static bool replaying;			/* the records have been read before */
@@ -382,65 +381,20 @@ judge_replayed(Reader *reader, SeBatch *batch, const SeRecord *records, int nrec
 
 /* ---- a query's part ---- */
 
-/* Set a record aside for which all its windows ("nwindows", maybe more than stored) have closed. */
-void
-se_late_record(Reader *reader, ReaderQuery *query, const SeRecord *record, TimestampTz t,
-			   TimestampTz watermark, const SeWindowBounds *windows, int nwindows)
-{
-	QueryCounters *counters = &query->counters[record->partition];
-
-	counters->late++;
-	counters->late_assignments += nwindows;
-	counters->dirty = true;
-	if (strcmp(query->def->late, "store") == 0)
-		se_pending_late(reader->pending, query->def->id, record, t, watermark, windows,
-						Min(nwindows, MAX_LATE_WINDOWS));
-}
-
-static void
-late_record(Reader *reader, ReaderQuery *query, const OpenSlice *slice, const SeRecord *record,
-			TimestampTz t, TimestampTz watermark)
-{
-	SeWindowBounds windows[MAX_LATE_WINDOWS];
-	SeWindowIterator iterator;
-	SeWindowBounds window;
-	int			n = 0;
-
-	/* of more windows than are kept, the last one is */
-	se_window_iterate(&iterator, &query->plan->window, slice->start, slice->end, NULL);
-	while (se_window_next(&iterator, &window))
-	{
-		windows[Min(n, MAX_LATE_WINDOWS - 1)] = window;
-		n++;
-	}
-	se_late_record(reader, query, record, t, watermark, windows, n);
-}
-
 /*
  * The slice for a record that comes too late for some windows of "slice".  It
  * is longer: it ends with the first window that takes the record, so that it lies
  * in just those windows that do, whenever they are emitted.
  */
 static OpenSlice *
-rest_of_slice(Reader *reader, ReaderQuery *query, const OpenSlice *slice, const SeRecord *record,
-			  TimestampTz t, TimestampTz watermark)
+rest_of_slice(ReaderQuery *query, const OpenSlice *slice, TimestampTz watermark)
 {
-	SeWindowBounds missed[MAX_LATE_WINDOWS];
 	SeWindowIterator iterator;
 	SeWindowBounds window;
-	int			nmissed = 0;
 
 	se_window_iterate(&iterator, &query->plan->window, slice->start, slice->end, NULL);
-	/* of more windows than are kept, the last one is */
 	while (se_window_next(&iterator, &window) && se_query_refuses(query, window.end, watermark))
-	{
-		missed[Min(nmissed, MAX_LATE_WINDOWS - 1)] = window;
-		nmissed++;
-	}
-	query->counters[record->partition].late_assignments += nmissed;
-	if (strcmp(query->def->late, "store") == 0)
-		se_pending_partly_late(reader->pending, query->def->id, record, t, watermark, missed,
-							   Min(nmissed, MAX_LATE_WINDOWS));
+		;
 	return se_slice_get(query, slice->start, window.end);
 }
 
@@ -458,18 +412,18 @@ forget_empty_slice(ReaderQuery *query, OpenSlice *slice)
 
 /*
  * Find the slices of rows[0..n-1]; late rows and those before the first
- * complete window drop out.  Fills row_slice by position, and touched; returns
- * how many rows are left.
+ * complete window drop out.  Fills row_slice and partly_late, by position, and touched;
+ * returns how many rows are left.
  */
 static int
 assign_slices(Reader *reader, ReaderQuery *query, const SeBatch *batch, const SeRecord *records,
-			  int *rows, int n, int *ntouched)
+			  int *rows, int n, int *ntouched, int *npartly)
 {
 	const int64 *event_time = batch->columns[query->plan->time_column - 1].v.i64;
 	OpenSlice  *slice = query->last_slice;
 	int			kept = 0;
 
-	*ntouched = 0;
+	*ntouched = *npartly = 0;
 	for (int i = 0; i < n; i++)
 	{
 		int			row = rows[i];
@@ -498,7 +452,7 @@ assign_slices(Reader *reader, ReaderQuery *query, const SeBatch *batch, const Se
 		if (se_query_refuses(query, slice->last_end, row_watermark[row]) ||
 			(!complete && se_slice_has_emitted(query, slice, NULL)))
 		{
-			late_record(reader, query, slice, &records[row], t, row_watermark[row]);
+			se_late_in_slice(reader, query, slice, &records[row], t, row_watermark[row]);
 			if (forget_empty_slice(query, slice))
 				slice = NULL;
 			continue;
@@ -511,7 +465,8 @@ assign_slices(Reader *reader, ReaderQuery *query, const SeBatch *batch, const Se
 		target = slice;
 		if (se_query_refuses(query, slice->first_end, row_watermark[row]))
 		{
-			target = rest_of_slice(reader, query, slice, &records[row], t, row_watermark[row]);
+			target = rest_of_slice(query, slice, row_watermark[row]);
+			partly_late[(*npartly)++] = kept;
 			if (forget_empty_slice(query, slice))
 				slice = NULL;
 		}
@@ -736,7 +691,9 @@ process_query(Reader *reader, ReaderQuery *query, SeBatch *batch, const SeRecord
 			  int ngood)
 {
 	SeUserScope scope;
+	const int64 *event_time = batch->columns[query->plan->time_column - 1].v.i64;
 	int			ntouched;
+	int			npartly;
 	int			n;
 	int			at = 0;
 	int			stop = -1;
@@ -784,10 +741,18 @@ process_query(Reader *reader, ReaderQuery *query, SeBatch *batch, const SeRecord
 		se_blame.query = NULL;
 		return stop;
 	}
-	n = assign_slices(reader, query, batch, records, query_rows, n, &ntouched);
+	n = assign_slices(reader, query, batch, records, query_rows, n, &ntouched, &npartly);
 	if (n > 0)
 	{
 		se_eval_rows(query->eval, batch, query_rows, n);
+		for (int i = 0; i < npartly; i++)
+		{
+			int			row = query_rows[partly_late[i]];
+
+			if (!query->long_keys || se_key_fits(query->plan, se_eval_keys(query->eval), row))
+				se_partly_late_record(reader, query, &records[row], event_time[row],
+									  row_watermark[row]);
+		}
 		if (query->long_keys)
 			n = drop_long_keys(reader, query, records, query_rows, n);
 		if (ntouched == 1)
@@ -848,6 +813,7 @@ se_process_late(Reader *reader, ReaderQuery *query, const SeRecord *records, int
 		row_watermark[i] = reader->watermark;
 		good_rows[ngood++] = i;
 	}
+	replaying = false;
 	if (ngood > 0)
 	{
 		query->lateness = se_query_retention(query);

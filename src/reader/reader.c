@@ -67,6 +67,12 @@
 /* A cycle is committed early when its memtables and rows are this large. */
 #define CYCLE_MEMORY (64 * 1024 * 1024)
 
+/*
+ * And when so many late and bad records wait to be written: a commit holds the stream locked, and
+ * who wants to drop or alter it waits.
+ */
+#define CYCLE_SIDE_ROWS 10000
+
 typedef enum Outcome
 {
 	OUTCOME_LEAVE,
@@ -122,37 +128,6 @@ is_querys_fault(int sqlstate)
 			return false;
 	}
 	return sqlstate != ERRCODE_LOCK_NOT_AVAILABLE && sqlstate != ERRCODE_DATA_CORRUPTED;
-}
-
-/* on_error => 'pause': the stream stops in front of a record. */
-static void
-set_stream_error(Reader *reader)
-{
-	SeCatalogScope scope;
-	Oid			types[5] = {INT4OID, TEXTOID, TEXTOID, INT4OID, INT8OID};
-	Datum		values[5];
-
-	if (!se_worker_begin())
-		return;
-	PushActiveSnapshot(GetTransactionSnapshot());
-	values[0] = Int32GetDatum(reader->stream->id);
-	values[1] = CStringGetTextDatum(reader->pause_message);
-	values[2] = CStringGetTextDatum(reader->pause_sqlstate);
-	values[3] = Int32GetDatum(reader->pause_partition);
-	values[4] = Int64GetDatum(reader->pause_offset);
-	se_catalog_begin(&scope);
-	se_spi("UPDATE stream_engine.stream SET state = 'error', error = $2, error_sqlstate = $3,"
-		   " error_partition = $4, error_offset = $5, error_at = pg_catalog.clock_timestamp()"
-		   " WHERE id = $1 AND state = 'running'", 5, types, values, NULL, SPI_OK_UPDATE);
-	se_catalog_end(&scope);
-	se_wake_at_commit();
-	PopActiveSnapshot();
-	se_worker_commit();
-	ereport(LOG,
-			(errmsg("stream %s stops before offset %lld of partition %d: %s", reader->stream->name,
-					(long long) reader->pause_offset, reader->pause_partition,
-					reader->pause_message)));
-	se_progress_broadcast();
 }
 
 /* ---- the source ---- */
@@ -526,7 +501,7 @@ commit_due(Reader *reader, TimestampTz now)
 	if (reader->pause_wanted || interval_due(reader, now) <= now ||
 		se_closing_fold_due(reader, behind(reader), current_watermark(reader, now)))
 		return true;
-	if (cycle_memory(reader) > CYCLE_MEMORY)
+	if (cycle_memory(reader) > CYCLE_MEMORY || se_pending_rows(reader->pending) >= CYCLE_SIDE_ROWS)
 		return true;
 	if (pg_atomic_read_u32(&se_shared->waiters) > 0 && !catching_up(reader))
 		return true;
@@ -711,7 +686,7 @@ drain(Reader *reader, bool *more)
 				last_close = reader->last_commit;
 			if (reader->pause_wanted)
 			{
-				set_stream_error(reader);
+				se_stream_stops(reader);
 				return false;
 			}
 			/* windows that wait to be emitted must not become more and more */
@@ -881,6 +856,7 @@ one_life(void)
 		int32		partition = -1;
 		int64		offset = -1;
 		int32		query;
+		int64		generation;
 		bool		faulty;
 
 		if (se_blame.query != NULL && se_blame.records != NULL && row >= 0)
@@ -899,6 +875,7 @@ one_life(void)
 		EmitErrorReport();
 		FlushErrorState();
 		query = culprit->def->id;
+		generation = se_current_reader->def->generation;
 		AbortOutOfAnyTransaction();
 		MemoryContextSwitchTo(context);
 		se_blame.query = NULL;
@@ -906,7 +883,7 @@ one_life(void)
 		se_loading_query = NULL;
 		/* of a definition that is not in force any more nothing follows: the owner, say */
 		if (faulty && !se_relations_changed)
-			se_query_fails(query, error, partition, offset);
+			se_query_fails(my_reader, generation, query, error, partition, offset);
 		if (!faulty && !se_query_isolate(query))
 		{
 			error_context_stack = callback.previous;

@@ -313,9 +313,6 @@ extern void se_add_to_slices(ReaderQuery *query, const SeBatch *batch, const int
 							 OpenSlice *const *slices, int n);
 extern void se_time_fails(Reader *reader, ReaderQuery *query, const SeRecord *record);
 extern bool se_key_fails(Reader *reader, ReaderQuery *query, const SeRecord *record, int row);
-extern void se_late_record(Reader *reader, ReaderQuery *query, const SeRecord *record,
-						   TimestampTz t, TimestampTz watermark, const SeWindowBounds *windows,
-						   int nwindows);
 extern void se_update_groups(ReaderQuery *query, const SeBatch *batch, OpenSlice *slice,
 							 const int *rows, SeGroup **row_groups, int n);
 extern OpenSlice *se_slice_get(ReaderQuery *query, TimestampTz start, TimestampTz end);
@@ -323,6 +320,18 @@ extern void se_query_next_close(ReaderQuery *query);
 
 extern void se_process_late(Reader *reader, ReaderQuery *query, const SeRecord *records,
 							int nrecords, TimestampTz *event_time);
+
+/*
+ * late.c: set a record aside for which all its windows ("nwindows", maybe more than are stored)
+ * have closed; the same for those of its slice; or one that other windows count.
+ */
+extern void se_late_record(Reader *reader, ReaderQuery *query, const SeRecord *record,
+						   TimestampTz t, TimestampTz watermark, const SeWindowBounds *windows,
+						   int nwindows);
+extern void se_late_in_slice(Reader *reader, ReaderQuery *query, const OpenSlice *slice,
+							 const SeRecord *record, TimestampTz t, TimestampTz watermark);
+extern void se_partly_late_record(Reader *reader, ReaderQuery *query, const SeRecord *record,
+								  TimestampTz t, TimestampTz watermark);
 
 /* first_window.c */
 extern bool se_slice_has_emitted(const ReaderQuery *query, const OpenSlice *slice,
@@ -361,10 +370,27 @@ extern void se_closing_committed(Reader *reader);
 
 /* aside.c */
 extern bool se_query_isolate(int32 query);
-extern void se_query_fails(int32 query, const ErrorData *error, int32 partition, int64 offset);
+extern void se_query_fails(int32 reader, int64 generation, int32 query, const ErrorData *error,
+						   int32 partition, int64 offset);
+extern void se_stream_stops(Reader *reader);
 
 /* replay.c */
 extern bool se_replay_run(Reader *reader);
+
+/* commit_times.c */
+typedef enum SeCommitStep
+{
+	SE_STEP_READING,			/* and waiting for records, before the commit */
+	SE_STEP_LOCKS,
+	SE_STEP_SIDE,
+	SE_STEP_WINDOWS,			/* emission; all of it for sessions and global windows */
+	SE_STEP_STATE,
+	SE_STEP_PROGRESS,
+	SE_STEP_COMMIT
+} SeCommitStep;
+
+extern void se_commit_step(SeCommitStep step);
+extern void se_commit_tell(const Reader *reader, int64 nrecords);
 
 /* commit.c */
 extern bool se_cycle_begin(Reader *reader);

@@ -50,8 +50,6 @@ CREATE FUNCTION stream_engine.next_window_end(query regclass) RETURNS timestampt
 	LANGUAGE c STABLE STRICT AS 'MODULE_PATHNAME', 'se_next_window_end';
 COMMENT ON FUNCTION stream_engine.next_window_end(regclass) IS 'end of the query''s open window that closes first, NULL if none is open';
 
-CREATE FUNCTION stream_engine.query_reader(query regclass, OUT reader integer) RETURNS SETOF integer
-	LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
-	RETURN (SELECT w.reader FROM stream_engine.query_progress w JOIN stream_engine.query q ON q.id = w.query
-		WHERE q.result = query_reader.query);
-COMMENT ON FUNCTION stream_engine.query_reader(regclass) IS 'the reader that feeds a query';
+CREATE FUNCTION stream_engine.state_size(query regclass, OUT slices bigint, OUT bytes bigint)
+	LANGUAGE c STABLE STRICT AS 'MODULE_PATHNAME', 'se_state_size';
+COMMENT ON FUNCTION stream_engine.state_size(regclass) IS 'how many slices of a query have state, and how large that is in the state log';

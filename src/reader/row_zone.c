@@ -133,8 +133,8 @@ is_complete(const ReaderQuery *query, const ZonedSlice *zoned, int missed)
 }
 
 /*
- * Whether some window takes the row.  What its other windows miss is set aside,
- * with all of them: the record's time alone does not give them.
+ * Whether some window takes the row.  A late one is set aside with all of its windows: its
+ * time alone does not give them.
  */
 static bool
 is_taken(Reader *reader, ReaderQuery *query, const ZonedSlice *zoned, const SeRecord *record,
@@ -143,7 +143,6 @@ is_taken(Reader *reader, ReaderQuery *query, const ZonedSlice *zoned, const SeRe
 	QueryCounters *counters = &query->counters[record->partition];
 	int			missed = count_missed(query, zoned, watermark);
 	bool		complete;
-	bool		store = strcmp(query->def->late, "store") == 0;
 
 	counters->dirty = true;
 	complete = is_complete(query, zoned, missed);
@@ -151,7 +150,7 @@ is_taken(Reader *reader, ReaderQuery *query, const ZonedSlice *zoned, const SeRe
 	{
 		counters->late++;
 		counters->late_assignments += zoned->nwindows;
-		if (store)
+		if (strcmp(query->def->late, "store") == 0)
 			se_pending_late(reader->pending, query->def->id, record, t, watermark,
 							zoned->windows, zoned->nwindows);
 		return false;
@@ -161,10 +160,6 @@ is_taken(Reader *reader, ReaderQuery *query, const ZonedSlice *zoned, const SeRe
 		counters->before_start++;
 		return false;
 	}
-	counters->late_assignments += missed;
-	if (missed > 0 && store)
-		se_pending_partly_late(reader->pending, query->def->id, record, t, watermark,
-							   zoned->windows, missed);
 	return true;
 }
 
@@ -173,17 +168,23 @@ static void
 add_to_windows(Reader *reader, ReaderQuery *query, const SeBatch *batch, const SeRecord *records,
 			   const int *rows, int n, const TimestampTz *row_watermark)
 {
+	const int64 *event_time = batch->columns[query->plan->time_column - 1].v.i64;
 	int			npairs = 0;
 
 	for (int i = 0; i < n; i++)
 	{
 		ZonedSlice *zoned = row_zoned[i];
 		int			row = rows[i];
+		int			missed = count_missed(query, zoned, row_watermark[row]);
 
 		if (query->long_keys && se_key_fails(reader, query, &records[row], row))
 			continue;
 		query->counters[records[row].partition].counted++;
-		for (int w = count_missed(query, zoned, row_watermark[row]); w < zoned->nwindows; w++)
+		query->counters[records[row].partition].late_assignments += missed;
+		if (missed > 0 && strcmp(query->def->late, "store") == 0)
+			se_pending_partly_late(reader->pending, query->def->id, &records[row],
+								   event_time[row], row_watermark[row], zoned->windows, missed);
+		for (int w = missed; w < zoned->nwindows; w++)
 		{
 			if (zoned->slices[w] == NULL)
 				zoned->slices[w] = se_slice_get(query, zoned->windows[w].start,

@@ -374,7 +374,6 @@ commit_part(SessionCommit *commit, bool emits)
 		se_user_begin(&scope, query->def->owner, query->def->settings);
 		SE_FAILPOINT("emit.begin");
 		commit->emission = se_emission_begin(query, commit->now, commit->reader->cycle);
-		se_hide_incomplete(query, commit->emission);
 		if (se_session_revises(query->def) && emits)
 			se_session_emit(commit);
 		if (commit->expires)
@@ -396,6 +395,7 @@ se_session_commit(Reader *reader, ReaderQuery *query, TimestampTz watermark, Tim
 	SessionCommit commit = {0};
 	bool		revises = se_session_revises(query->def);
 	bool		emits = se_session_emits(query, watermark, now);
+	bool		hides = query->hides;
 
 	commit.reader = reader;
 	commit.query = query;
@@ -406,14 +406,18 @@ se_session_commit(Reader *reader, ReaderQuery *query, TimestampTz watermark, Tim
 	commit.expiry = se_time_before(watermark, query->def->allowed_lateness);
 	commit.now = now;
 	commit.next_close = commit.next_expiry = DT_NOEND;
-	commit.shows = se_session_changes_due(query, now);
-	commit.shown_seq = query->changes_seq;
+	/* which open sessions are not emitted any more is known when all of them are looked at */
+	commit.shows = hides || se_session_changes_due(query, now);
+	commit.shown_seq = hides ? 0 : query->changes_seq;
+	query->hides = false;
 	commit.log = se_state_log_open(true);
 	commit.flush.log = commit.log;
 	commit.flush.query = query->def->id;
 	/* runs have even numbers; tombstones follow the runs of their commit */
 	commit.flush.seq = (reader->def->seq + 1) * 2;
 	sort_slices(&commit);
+	for (int i = 0; hides && i < commit.nslices; i++)
+		commit.slices[i]->changed = true;
 	se_session_archive_purge(&commit);
 	se_session_archive_forget(&commit);
 

@@ -338,8 +338,17 @@ comparison(const VerifyInput *input, const SeQueryPlan *plan)
 	initStringInfo(&columns);
 	initStringInfo(&keys);
 	for (int i = 0; i < plan->output_desc->natts; i++)
-		appendStringInfo(&columns, ", %s",
-						 quote_identifier(NameStr(TupleDescAttr(plan->output_desc, i)->attname)));
+	{
+		const char *name = NameStr(TupleDescAttr(plan->output_desc, i)->attname);
+
+		if (get_attnum(input->query->result, name) <= 0)
+			ereport(ERROR,
+					(errcode(ERRCODE_UNDEFINED_COLUMN),
+					 errmsg("column \"%s\" of result table \"%s\" does not exist", name,
+							get_rel_name(input->query->result)),
+					 errhint("Rename it back or add it again.")));
+		appendStringInfo(&columns, ", %s", quote_identifier(name));
+	}
 	for (int i = 0; i < plan->nkeys; i++)
 		appendStringInfo(&keys, ", %s",
 						 quote_identifier(key_column(plan, i)));

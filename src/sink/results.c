@@ -113,7 +113,7 @@ find_column(Relation relation, const char *name, Oid type)
 				(errcode(ERRCODE_UNDEFINED_COLUMN),
 				 errmsg("column \"%s\" of result table \"%s\" does not exist", name,
 						RelationGetRelationName(relation)),
-				 errhint("Add it again, then call stream_engine.resume().")));
+				 errhint("Rename it back or add it again, then call stream_engine.resume().")));
 	found = TupleDescAttr(RelationGetDescr(relation), attnum - 1)->atttypid;
 	if (found != type)
 		ereport(ERROR,
@@ -323,6 +323,12 @@ se_results_open(Oid relid, TupleDesc output)
 
 	sink->relation = table_open(relid, RowExclusiveLock);
 	check_rights(sink->relation);
+	/* our offsets would vouch for rows that a crash takes away */
+	if (!RelationIsPermanent(sink->relation))
+		ereport(ERROR,
+				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
+				 errmsg("result table \"%s\" is not logged", RelationGetRelationName(sink->relation)),
+				 errhint("ALTER TABLE ... SET LOGGED, then call stream_engine.resume().")));
 	sink->ncolumns = output->natts + FIXED_COLUMNS;
 	sink->attnums = palloc(sizeof(AttrNumber) * sink->ncolumns);
 	sink->attnums[n++] = find_column(sink->relation, "window_start", TIMESTAMPTZOID);

@@ -65,6 +65,12 @@ se_pending_memory(const SePending *pending)
 	return pending->bytes;
 }
 
+int
+se_pending_rows(const SePending *pending)
+{
+	return list_length(pending->rows);
+}
+
 SePendingMark
 se_pending_mark(const SePending *pending)
 {
@@ -324,10 +330,17 @@ se_pending_write(SePending *pending, int32 stream, int32 reader, TimestampTz now
 				dead = prepare("INSERT INTO stream_engine.dead_letter (stream, partition, \"offset\","
 							   " kafka_timestamp, key, payload, seen_at, reason, sqlstate, message, column_name, headers)"
 							   " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)"
-							   /* skip() did not know the record */
+							   /* skip() did not know the record; or the topic was made anew */
 							   " ON CONFLICT (stream, partition, \"offset\") DO UPDATE SET"
-							   " kafka_timestamp = $4, key = $5, payload = $6, headers = $12"
-							   " WHERE dead_letter.reason = 'skipped' AND dead_letter.payload IS NULL",
+							   " kafka_timestamp = $4, key = $5, payload = $6, headers = $12,"
+							   " sqlstate = CASE $8 WHEN 'bad' THEN $9 ELSE dead_letter.sqlstate END,"
+							   " message = CASE $8 WHEN 'bad' THEN $10 ELSE dead_letter.message END,"
+							   " column_name = $11,"
+							   " seen_at = CASE $8 WHEN 'bad' THEN $7 ELSE dead_letter.seen_at END"
+							   " WHERE (dead_letter.reason = 'skipped' AND dead_letter.payload IS NULL)"
+							   " OR (dead_letter.reason = 'bad' AND $8 = 'bad'"
+							   " AND (dead_letter.kafka_timestamp, dead_letter.key, dead_letter.payload)"
+							   " IS DISTINCT FROM ($4, $5, $6))",
 							   lengthof(types), types);
 			values[0] = Int32GetDatum(stream);
 			values[7] = CStringGetTextDatum(row->reason);

@@ -55,6 +55,8 @@ extern void se_pending_rollback(SePending *pending, SePendingMark mark);
 /* Bytes held. */
 extern Size se_pending_memory(const SePending *pending);
 
+extern int	se_pending_rows(const SePending *pending);
+
 /* Write all rows, inside a transaction, in a catalog scope (superuser, SPI connected). */
 extern void se_pending_write(SePending *pending, int32 stream, int32 reader, TimestampTz now);
 

@@ -162,10 +162,15 @@ se_staging_open(int32 stream, TupleDesc stream_desc, int64 retention, int64 max_
 
 		staging->children[i] = get_relname_relid(name, schema);
 		if (!OidIsValid(staging->children[i]))
-			ereport(ERROR,
-					(errcode(ERRCODE_UNDEFINED_TABLE),
-					 errmsg("staging table \"%s.%s\" does not exist", "stream_engine", name),
-					 errhint("Drop the stream and create it again.")));
+		{
+			/* renamed or dropped: that is no reason not to read */
+			ereport(LOG,
+					(errmsg("a stream is not staged, because table \"%s.%s\" does not exist",
+							"stream_engine", name),
+					 errhint("Drop the stream and create it again if it is to be staged.")));
+			MemoryContextSwitchTo(old);
+			return NULL;
+		}
 		relation = table_open(staging->children[i], AccessShareLock);
 		if (relation->rd_rel->relam != HEAP_TABLE_AM_OID)
 			ereport(ERROR,

@@ -334,6 +334,7 @@ row_is_to_blame(int sqlstate, bool input)
 		case ERRCODE_RAISE_EXCEPTION:
 		case ERRCODE_ASSERT_FAILURE:
 			return true;
+		case ERRCODE_FEATURE_NOT_SUPPORTED: /* characters of another encoding */
 		case ERRCODE_SYNTAX_ERROR:	/* tsquery, jsonpath */
 		case ERRCODE_INVALID_NAME:	/* the reg... types */
 		case ERRCODE_UNDEFINED_OBJECT:

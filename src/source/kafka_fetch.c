@@ -102,6 +102,28 @@ put_event(KafkaSource *source, SeSourceBatch *batch, const SeSourceEvent *event)
 		se_kafka_keep_event(source, event);
 }
 
+/*
+ * Leave out the ends behind which records of the batch lie: whoever sees records and
+ * events apart would take such an end for that of the records, too.
+ */
+static void
+drop_passed_ends(const KafkaSource *source, SeSourceBatch *batch)
+{
+	int			n = 0;
+
+	for (int i = 0; i < batch->nevents; i++)
+	{
+		const SeSourceEvent *event = &batch->events[i];
+
+		if (event->kind == SE_EVENT_EOF && !source->partitions[event->partition].at_end)
+			continue;
+		if (n != i)
+			batch->events[n] = *event;
+		n++;
+	}
+	batch->nevents = n;
+}
+
 static void
 take_pending(KafkaSource *source, SeSourceBatch *batch)
 {
@@ -494,6 +516,7 @@ se_kafka_fetch(SeSource *opaque, SeSourceBatch *batch, int max_records)
 		fetch_messages(source, batch, max_records);
 	else
 		fetch_copies(source, batch, max_records);
+	drop_passed_ends(source, batch);
 	watch_queue(source, batch);
 
 	/* after the records: a doubt must not come later than those that it is about */

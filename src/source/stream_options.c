@@ -24,7 +24,9 @@
 #include "miscadmin.h"
 #include "pgtime.h"
 #include "utils/builtins.h"
+#include "utils/jsonb.h"
 #include "utils/lsyscache.h"
+#include "utils/numeric.h"
 #include "utils/syscache.h"
 #include "utils/timestamp.h"
 #include "utils/varlena.h"
@@ -303,6 +305,38 @@ timestamp_in_zone(const char *value, pg_tz *zone)
 	return result;
 }
 
+/* Whether "value" is of the form {"0": 1200, "1": 0}, which are offsets by partition. */
+static bool
+is_offsets(const char *value)
+{
+	Jsonb	   *jsonb;
+	JsonbIterator *iterator;
+	JsonbIteratorToken token;
+	JsonbValue	part;
+
+	if (value[strspn(value, " ")] != '{')
+		return false;
+	jsonb = DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(value)));
+	iterator = JsonbIteratorInit(&jsonb->root);
+	while ((token = JsonbIteratorNext(&iterator, &part, true)) != WJB_DONE)
+	{
+		char	   *digits;
+
+		if (token != WJB_KEY && token != WJB_VALUE)
+			continue;
+		if (token == WJB_KEY)
+			digits = pnstrdup(part.val.string.val, part.val.string.len);
+		else if (part.type == jbvNumeric)
+			digits = numeric_normalize(part.val.numeric);
+		else
+			return false;
+		if (digits[0] == '\0' || digits[strspn(digits, "0123456789")] != '\0' ||
+			strlen(digits) > (token == WJB_KEY ? 9 : 18))
+			return false;
+	}
+	return true;
+}
+
 /*
  * A start must mean the same in every session: no now, no missing zone.  Two
  * readings in different zones tell whether the text has one.
@@ -312,14 +346,14 @@ check_start(const char *name, const char *value)
 {
 	TimestampTz reading;
 
-	if (strcmp(value, "earliest") == 0 || strcmp(value, "latest") == 0)
+	if (strcmp(value, "earliest") == 0 || strcmp(value, "latest") == 0 || is_offsets(value))
 		return;
 	if (value[0] < '0' || value[0] > '9')
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("invalid value for option \"%s\": \"%s\"", name, value),
-				 errhint("Valid values are \"earliest\", \"latest\" and a timestamp with time "
-						 "zone.")));
+				 errhint("Valid values are \"earliest\", \"latest\", a timestamp with time zone, "
+						 "and offsets by partition as in {\"0\": 1200, \"1\": 0}.")));
 	reading = timestamp_in_zone(value, pg_tzset("GMT"));
 	if (reading != timestamp_in_zone(value, pg_tzset("Etc/GMT+5")))
 		ereport(ERROR,

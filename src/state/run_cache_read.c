@@ -5,14 +5,17 @@
 #include "postgres.h"
 
 #include "access/xact.h"
+#include "catalog/pg_authid.h"
 #include "fmgr.h"
 #include "funcapi.h"
 #include "miscadmin.h"
 #include "storage/latch.h"
 #include "storage/proc.h"
 #include "storage/procarray.h"
+#include "utils/acl.h"
 #include "utils/builtins.h"
 
+#include "catalog/definitions.h"
 #include "engine/internal.h"
 #include "state/run_cache_internal.h"
 
@@ -277,6 +280,15 @@ se_run_cache_slices(const SeCacheView *view, int32 query, SeCacheSliceInfo **sli
 
 /* ---- the view ---- */
 
+/* Who sees all sees entries of queries that have been dropped, too, until they are given up. */
+static bool
+may_see_query(int32 query)
+{
+	SeQueryDef *def = se_query_load(query);
+
+	return def != NULL && se_may_see(def->owner);
+}
+
 static void
 put_query(ReturnSetInfo *rsinfo, const CacheQuery *query, int cached)
 {
@@ -304,6 +316,7 @@ se_run_cache_stat(PG_FUNCTION_ARGS)
 {
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
 	CachePartition *copy = palloc(sizeof(CachePartition));
+	bool		sees_all = has_privs_of_role(GetUserId(), ROLE_PG_READ_ALL_STATS);
 
 	se_require_preload();
 	InitMaterializedSRF(fcinfo, 0);
@@ -319,7 +332,8 @@ se_run_cache_stat(PG_FUNCTION_ARGS)
 				cached[q] += run_cache_slices[i].complete;
 		LWLockRelease(cache_lock(p));
 		for (int q = 0; q < QUERIES_PER_PARTITION; q++)
-			if (copy->queries[q].used && copy->queries[q].database == MyDatabaseId)
+			if (copy->queries[q].used && copy->queries[q].database == MyDatabaseId &&
+				(sees_all || may_see_query(copy->queries[q].query)))
 				put_query(rsinfo, &copy->queries[q], cached[q]);
 	}
 	return (Datum) 0;

@@ -3,7 +3,7 @@
  *	  The run cache as rows.
  */
 
-/* Numbers alone, of this database: everybody may see them. */
+/* Shows each caller the queries that he may see, so everybody may call it. */
 CREATE FUNCTION stream_engine.run_cache(
 	OUT query integer,
 	OUT slices integer,
@@ -14,7 +14,7 @@ CREATE FUNCTION stream_engine.run_cache(
 	OUT evictions bigint,
 	OUT refusals bigint)
 	RETURNS SETOF record
-	LANGUAGE c STRICT VOLATILE PARALLEL SAFE AS 'MODULE_PATHNAME', 'se_run_cache_stat';
+	LANGUAGE c STRICT VOLATILE AS 'MODULE_PATHNAME', 'se_run_cache_stat';
 COMMENT ON FUNCTION stream_engine.run_cache() IS 'what of the state of this database''s queries is in shared memory';
 
 CREATE FUNCTION stream_engine.state_memory(OUT total bigint, OUT free bigint)

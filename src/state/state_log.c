@@ -37,6 +37,7 @@
 #include "access/xact.h"
 #include "catalog/indexing.h"
 #include "catalog/namespace.h"
+#include "catalog/pg_class.h"
 #include "executor/tuptable.h"
 #include "miscadmin.h"
 #include "storage/bufmgr.h"
@@ -108,8 +109,16 @@ is_fenced(void)
 	return TransactionIdIsValid(fenced) && fenced == GetTopTransactionIdIfAny();
 }
 
+/* Which snapshot is active while the log is open. */
+typedef enum LogSnapshot
+{
+	SNAPSHOT_GIVEN,
+	SNAPSHOT_OF_TRANSACTION,	/* the latest that it may take */
+	SNAPSHOT_OF_NOW
+} LogSnapshot;
+
 static SeStateLog *
-open_log(bool write, bool latest)
+open_log(bool write, LogSnapshot which)
 {
 	SeStateLog *log = palloc0(sizeof(SeStateLog));
 	Oid			schema = get_namespace_oid("stream_engine", false);
@@ -118,9 +127,11 @@ open_log(bool write, bool latest)
 	for (int i = 0; i < SE_SEGMENTS; i++)
 		open_segment(&log->segments[i], i, schema, log->mode);
 	/* no segment is emptied from here on */
-	if (latest)
+	if (which != SNAPSHOT_GIVEN)
 	{
-		PushActiveSnapshot(GetTransactionSnapshot());
+		/* that of the catalogs can also be had while other parts of a plan run in parallel */
+		PushActiveSnapshot(which == SNAPSHOT_OF_NOW ? GetCatalogSnapshot(RelationRelationId) :
+						   GetTransactionSnapshot());
 		log->pushed = true;
 	}
 	log->current = se_segments_current(schema, GetActiveSnapshot(), !is_fenced());
@@ -132,13 +143,13 @@ open_log(bool write, bool latest)
 SeStateLog *
 se_state_log_open(bool write)
 {
-	return open_log(write, false);
+	return open_log(write, SNAPSHOT_GIVEN);
 }
 
 SeStateLog *
 se_state_log_open_latest(void)
 {
-	return open_log(false, !is_fenced());
+	return open_log(false, is_fenced() ? SNAPSHOT_GIVEN : SNAPSHOT_OF_TRANSACTION);
 }
 
 void
@@ -511,6 +522,33 @@ se_state_log_slices(SeStateLog *log, int32 query, SeSliceReader reader, void *ar
 		return;
 	}
 	scan_slices(log, query, hand_slice, &target);
+}
+
+typedef struct LogSize
+{
+	int64		slices;
+	int64		bytes;
+} LogSize;
+
+static void
+add_slice(void *arg, const SeCacheSliceInfo *slice)
+{
+	LogSize    *size = arg;
+
+	size->slices++;
+	size->bytes += slice->bytes;
+}
+
+void
+se_state_log_size(int32 query, int64 *slices, int64 *bytes)
+{
+	LogSize		size = {0};
+	SeStateLog *log = open_log(false, SNAPSHOT_OF_NOW);
+
+	scan_slices(log, query, add_slice, &size);
+	se_state_log_close(log);
+	*slices = size.slices;
+	*bytes = size.bytes;
 }
 
 /* ---- the process that feeds queries ---- */

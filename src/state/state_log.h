@@ -80,6 +80,12 @@ typedef void (*SeSliceReader) (void *arg, TimestampTz start, TimestampTz end, in
 extern void se_state_log_slices(SeStateLog *log, int32 query, SeSliceReader reader, void *arg);
 
 /*
+ * Slices of a query and bytes of their runs, as of now, whatever the snapshot.  Leaves no lock
+ * behind: one that a session keeps would keep segments from being emptied.
+ */
+extern void se_state_log_size(int32 query, int64 *slices, int64 *bytes);
+
+/*
  * Whether sessions have read the query's state slowly, for it was not in shared memory and
  * would fit, or (*unfolded) has slices worth folding for a reader.  Told once.
  */

@@ -199,7 +199,8 @@ se_window_spec_init(SeWindowSpec *spec, int64 max_slices)
 			ereport(ERROR,
 					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 					 errmsg("%s must not be greater than the window size",
-							every_name)));
+							every_name),
+					 errhint("The size comes first, then the %s.", every_name)));
 	}
 
 	spec->whole = spec->width / spec->step;

@@ -86,12 +86,12 @@ def run_job(server, kafka, name, number, options, profile=None):
     shape = topic_shape(job["topic"], options.events)
     stream = f"bench_stream_{number}"
     queries = query_names(number, job)
-    server.create_stream(stream, job["topic"], "5 seconds", job.get("staging", "0"))
     server.sql("CHECKPOINT")
     cpu, wal, wall = server.cpu(), server.wal(), time.monotonic()
     sampler = StateSampler(server) if job.get("samples_state") else None
     try:
-        server.create_queries(stream, {query: job["query"] for query in queries})
+        server.create(stream, job["topic"], "5 seconds", {query: job["query"] for query in queries},
+                      job.get("staging", "0"))
         recorder = start_perf(server, profile) if profile else None
         server.wait(queries)
     finally:
@@ -308,11 +308,10 @@ class LatencyStream:
         if self.topic in kafka.topics():
             kafka.delete(self.topic)
         kafka.create(self.topic)
-        server.create_stream(self.stream, self.topic, "0 seconds", "0")
         queries = {self.query: f"SELECT category, {AGGREGATES} FROM %s GROUP BY tumble(event_time, '1 second'), category"}
         if beside:
             queries[f"{self.topic}_beside"] = beside
-        server.create_queries(self.stream, queries)
+        server.create(self.stream, self.topic, "0 seconds", queries)
         self.queries = list(queries)
 
     def produce(self, rate, seconds, users=100_000):

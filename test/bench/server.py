@@ -75,15 +75,17 @@ class Server:
         self.sql("CREATE SERVER IF NOT EXISTS kafka FOREIGN DATA WRAPPER stream_engine_kafka"
                  f" OPTIONS (bootstrap_servers {literal(kafka.bootstrap)})")
 
-    def create_stream(self, name, topic, delay, staging):
-        self.sql(f"SELECT stream_engine.create_stream({literal(name)}, server => 'kafka', topic => {literal(topic)},"
-                 f" columns => {literal(COLUMNS)}, event_time => 'event_time', watermark_delay => {literal(delay)},"
-                 f" staging_retention => {literal(staging)}, start => 'earliest')")
-
-    def create_queries(self, stream, queries):
-        """All in one transaction.  "queries" maps names to texts with %s for the stream."""
-        self.sql("; ".join(f"SELECT stream_engine.create_query({literal(name)}, {literal(text % stream)})"
-                           for name, text in queries.items()))
+    def create(self, stream, topic, delay, queries, staging="0"):
+        """
+        A stream and its queries, of which "queries" maps names to texts with %s for the stream.  All in one
+        transaction: none begins before the others, as the head that stages would.
+        """
+        self.sql("; ".join([
+            f"SELECT stream_engine.create_stream({literal(stream)}, server => 'kafka', topic => {literal(topic)},"
+            f" columns => {literal(COLUMNS)}, event_time => 'event_time', watermark_delay => {literal(delay)},"
+            f" staging_retention => {literal(staging)}, start => 'earliest')"] + [
+            f"SELECT stream_engine.create_query({literal(name)}, {literal(text % stream)})"
+            for name, text in queries.items()]))
 
     def wait(self, queries):
         for name in queries:

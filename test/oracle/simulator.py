@@ -371,10 +371,10 @@ class Simulation:
         if not windows:
             counters["before_start"] += 1
             return
-        counters["late_assignments"] += missed
         if query.failing is not None and query.failing(key):
             counters["failed"] += 1
             return
+        counters["late_assignments"] += missed
         counters["counted"] += 1
         for window in windows:
             group = self.verdict.groups.setdefault(window + (key,), Group())

@@ -95,7 +95,7 @@ my @errors =
   split /\n/, log_since($node, $position);
 is("@errors", '', 'the log has no crash but those that were made');
 
-$node->stop('fast');
+leaves_nothing($node);
 done_testing();
 
 sub records_sql

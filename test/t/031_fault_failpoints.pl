@@ -168,5 +168,5 @@ is( $node->safe_psql('postgres', q(
 		WHERE (o.orders, o.total) IS DISTINCT FROM (b.orders, b.total))),
 	'0', 'the open window is what a batch over the topic gives');
 
-$node->stop('fast');
+leaves_nothing($node);
 done_testing();

@@ -127,7 +127,40 @@ is_refused('bob', q(BEGIN;
 	CREATE FOREIGN TABLE bob.q_open (window_start timestamptz, window_end timestamptz, k text, total bigint, n bigint)
 		SERVER stream_engine_state;
 	SELECT count(*) FROM bob.q_open), qr/does not belong to a query/, 'a table of open windows of his own making');
+# Functions of the engine that anybody may call, and what they check.  Those of the first list check
+# that what is named is the caller's; those of the second know nothing, or show what the caller may see.
+is(as_role('bob', q(SELECT string_agg(DISTINCT proname, ' ' ORDER BY proname) FROM pg_proc
+		WHERE pronamespace = 'stream_engine'::regnamespace AND has_function_privilege(oid, 'EXECUTE')
+		AND proname NOT IN ('advance_watermark', 'alter_query', 'alter_stream', 'create_query', 'create_stream', 'drop_query', 'drop_stream',
+			'pause', 'purge_dead_letters', 'purge_late', 'resume', 'retry_dead_letters', 'retry_late', 'skip', 'validate_query',
+			'verify', 'wait', 'why')
+		AND prorettype NOT IN ('event_trigger'::regtype, 'fdw_handler'::regtype) AND proname NOT LIKE '%_fdw_validator')),
+	'home may_see metrics nearly_equal next_window_end query_reader readable run_cache staging_fits state_memory state_size stream_option wake watermark_delay worker_slots',
+	'there are no other functions');
+is(as_role('bob', "SELECT count(*) FILTER (WHERE name NOT IN ('workers')) FROM stream_engine.metrics()"), '0', 'bob sees nothing of alice in metrics()');
+is(as_role('bob', "SELECT stream_engine.next_window_end('alice.q'), stream_engine.query_reader('alice.q'), stream_engine.state_size('alice.q')"),
+	'||', 'nor by functions that views call');
+is(as_role('bob', 'SELECT (SELECT count(*) FROM stream_engine.run_cache()), (SELECT count(*) FROM stream_engine.stat_state),
+		(SELECT count(*) FROM stream_engine.failed_records), (SELECT count(*) FROM stream_engine.late_assignments)'), '0|0|0|0', 'nor in memory');
+is(as_role('alice', "SELECT stream_engine.next_window_end('alice.q') IS NOT NULL, stream_engine.query_reader('alice.q') IS NOT NULL,
+		(SELECT slices FROM stream_engine.state_size('alice.q')), (SELECT count(*) FROM stream_engine.run_cache()), (SELECT open_slices FROM stream_engine.stat_queries)"),
+	't|t|1|1|1', 'which show alice what is hers');
+is_refused('bob', $_, qr/must be owner|permission denied/, $_)
+  foreach (
+	"SELECT stream_engine.retry_late('alice.q')",           "SELECT stream_engine.retry_dead_letters('alice.s')",
+	"SELECT stream_engine.purge_late('alice.q', now())",     "SELECT stream_engine.purge_dead_letters('alice.s', now())",
+	"SELECT stream_engine.advance_watermark('alice.s', now())", "SELECT stream_engine.alter_query('alice.q', late => 'drop')",
+	"SELECT stream_engine.alter_stream('alice.s', max_future => '1 day')", "SELECT * FROM stream_engine.query_ledger",
+	"SELECT stream_engine.validate_query('" . ($select->('alice.s') =~ s/'/''/gr) . "')");
 is_refused('bob', "SELECT stream_engine.on_drop()", qr/permission denied|can only be called as/, 'on_drop()');
+
+# What a worker cannot do its owner learns, and nobody else.
+$mock->down(1);
+wait_for($node, q(SELECT count(*) > 0 FROM stream_engine.stat_workers WHERE kind = 'reader' AND message <> ''));
+is(as_role('alice', "SELECT count(*) FROM stream_engine.why('alice.q') WHERE finding = 'the worker has a problem' AND detail <> ''"), '1', 'why() tells alice about her worker');
+is(as_role('bob', 'SELECT count(*) FROM stream_engine.stat_workers WHERE message IS NOT NULL'), '0', 'stat_workers does not tell bob');
+$mock->up(1);
+as_role('alice', "CALL stream_engine.wait('alice.q', '1 minute')");
 
 # Given the right to read the stream, bob has queries of his own over it.
 as_role('alice', 'GRANT SELECT ON alice.s TO bob');
@@ -161,6 +194,17 @@ as_role('alice', 'ALTER TABLE alice.q ENABLE ROW LEVEL SECURITY; CREATE POLICY s
 is(as_role('carol', 'SELECT k FROM alice.q'), 'a', 'row security holds for the results');
 is_refused('carol', 'SELECT * FROM alice.q_live', qr/row.*security/, 'the live view under row security');
 is_refused('carol', 'SELECT * FROM alice.q_open', qr/row.*security/, 'the open windows under row security');
+# Whoever reads through a view sees what its owner sees.  The live view itself always shows what the
+# user of the session may see (security_invoker).
+as_role('alice', 'CREATE VIEW alice.shown AS SELECT k, true AS is_final FROM alice.q UNION ALL SELECT k, false FROM alice.q_open;
+	CREATE VIEW alice.mine AS SELECT * FROM alice.q_live; GRANT SELECT ON alice.shown, alice.mine TO carol');
+is_refused('carol', 'SELECT * FROM alice.mine', qr/row.*security/, 'the live view under row security, through a view,');
+is(as_role('carol', 'SELECT count(*) > 2 AND bool_or(NOT is_final) FROM alice.shown'), 't', "alice's view shows carol what alice sees");
+as_role('alice', 'GRANT USAGE, CREATE ON SCHEMA alice TO carol');
+as_role('carol', 'CREATE VIEW alice.hidden AS SELECT * FROM alice.q_open; GRANT SELECT ON alice.hidden TO alice');
+is_refused('alice', 'SELECT * FROM alice.hidden', qr/row.*security/, "carol's view, which shows what carol sees,");
+as_role('carol', 'DROP VIEW alice.hidden');
+as_role('alice', 'DROP VIEW alice.shown, alice.mine; REVOKE CREATE ON SCHEMA alice FROM carol');
 as_role('alice', "CALL stream_engine.wait('alice.q', '1 minute')");
 is(as_role('alice', 'SELECT count(*) > 3 FROM alice.q_live'), 't', 'the owner sees them');
 as_role('alice', 'ALTER TABLE alice.q DISABLE ROW LEVEL SECURITY');

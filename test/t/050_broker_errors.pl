@@ -178,5 +178,66 @@ is($node->safe_psql('postgres', q(SELECT records, tombstones, dead, decoded FROM
 is_accounted($node, 'sizes');
 is_verified($node, 'sizes');
 
-$node->stop('fast');
+# ---------------------------------------------------------------------------
+# Bad records that stop the stream, and the end of their partition behind them
+# ---------------------------------------------------------------------------
+
+sub good
+{
+	return map { sprintf '{"k": "a", "v": "x", "ts": "2025-01-01T00:%02d:%02dZ"}', $_ / 60, $_ % 60 } @_;
+}
+
+# The stream stands in front of a record, and no record of any partition has been passed over.
+sub has_stopped
+{
+	my ($partition, $offset, $error) = @_;
+	wait_for($node, "SELECT state = 'error' FROM stream_engine.streams WHERE name = 'stops'::regclass");
+	like($node->safe_psql('postgres', "SELECT error_partition, error_offset, error FROM stream_engine.streams WHERE name = 'stops'::regclass"),
+		qr/^$partition\|$offset\|$error/, "the stream stops in front of offset $offset of partition $partition");
+	wait_for($node, q(SELECT count(*) = 0 FROM stream_engine.stat_workers w JOIN stream_engine.reader r ON r.id = w.reader
+		JOIN stream_engine.stream s ON s.id = r.stream WHERE s.relation = 'stops'::regclass AND w.pid IS NOT NULL));
+	is($node->safe_psql('postgres', "SELECT count(*) FROM stream_engine.stat_partitions WHERE stream = 'stops'::regclass
+			AND (records + gaps <> next_offset OR partition = $partition AND (next_offset > $offset OR gaps <> 0))"),
+		'0', 'nothing is passed over');
+	return;
+}
+
+sub resume
+{
+	$node->safe_psql('postgres', "SELECT stream_engine.resume('stops')");
+	return;
+}
+
+# What was there before is brought by one fetch, with the ends.
+$broker->topic('stops', 2);
+$broker->produce('stops', 0, good(1 .. 3), 'bad', good(5 .. 10));
+$broker->produce('stops', 1, good(1 .. 10));
+$node->safe_psql('postgres', create_stream('stops', 'kafka', 'stops', ", on_error => 'pause'"));
+$node->safe_psql('postgres', q(
+	SELECT stream_engine.create_query('stopped', $$ SELECT k, count(*) AS n FROM stops GROUP BY tumble(ts, '10 seconds'), k $$)));
+has_stopped(0, 3, 'invalid JSON');
+resume();
+has_stopped(0, 3, 'invalid JSON');
+kill9_server($node);
+has_stopped(0, 3, 'invalid JSON');
+$node->safe_psql('postgres', "SELECT stream_engine.skip('stops', 0, 3)");
+resume();
+wait_for_all($node, $_) foreach qw(stops stopped);
+is($node->safe_psql('postgres', 'SELECT sum(n) FROM stopped_live'), '19', 'what lay behind it is read');
+
+# The bad record is the last one; or it has nothing but an aborted transaction behind it.
+$broker->produce('stops', 1, good(11 .. 15), 'bad');
+has_stopped(1, 15, 'invalid JSON');
+make_orders("$dir/s.tsv", '--brokers', $bootstrap, '--topic', 'stops', '--partitions', 2, '--count', 200, '--transaction', 100, '--abort', 1);
+resume();
+has_stopped(1, 15, 'invalid JSON');
+$node->safe_psql('postgres', "SELECT stream_engine.skip('stops', 1, 15)");
+resume();
+wait_for_all($node, $_) foreach qw(stops stopped);
+is($node->safe_psql('postgres', "SELECT sum(lag), sum(skipped), sum(gaps) > 200 FROM stream_engine.stat_partitions WHERE query = 'stopped'::regclass"),
+	'0|2|t', 'the end is reached behind an aborted transaction');
+is_accounted($node, 'stopped');
+is_verified($node, 'stopped');
+
+leaves_nothing($node);
 done_testing();

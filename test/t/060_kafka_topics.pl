@@ -155,5 +155,5 @@ $node->safe_psql('postgres', "SELECT stream_engine.resume('anew', start => 'earl
 wait_for_all($node, 'anew_q');
 is(results('anew'), "00:00:00|a|9\n00:00:10|a|10\n00:00:20|a|1\n00:01:40|b|9", 'it goes on where the operator says');
 
-$node->stop('fast');
+leaves_nothing($node);
 done_testing();

@@ -164,6 +164,46 @@ produce_window();
 is_complete($_, 'restarted') foreach ('third."my Query"', 'p');
 is($node->safe_psql('postgres', 'SELECT count(*) FROM third."my Stream"'), $windows * 16, 'the renamed stream is scanned');
 
+# What the query rests on besides.
+$node->safe_psql('postgres', q(
+	ALTER FUNCTION tumble(timestamptz, interval, timestamptz, text) RENAME TO bucket;
+	ALTER FUNCTION bucket(timestamptz, interval, timestamptz, text) SET SCHEMA third;
+	ALTER VIEW s_recent RENAME TO "lately"; ALTER VIEW "lately" SET SCHEMA third;
+	ALTER INDEX third.q_window_start_window_end_k_idx RENAME TO "my Index";
+	ALTER SERVER kafka RENAME TO "my Kafka";
+	ALTER TABLE stream_engine.staging_1_0 RENAME TO "my staging"));
+like($node->safe_psql('postgres', 'SELECT hint FROM stream_engine.streams'), qr/no rows are staged/, 'staging tables are known by their names');
+like($node->safe_psql('postgres', q(SELECT pg_get_viewdef('"my batch"'))), qr/third\.bucket\(/, 'the window has another name');
+$node->restart;
+produce_window();
+is_complete($_, 'everything has another name') foreach ('third."my Query"', 'p');
+is($node->safe_psql('postgres', q(SELECT string_agg(state, ',') FROM stream_engine.queries)), 'running,running', 'everything has another name: all run');
+$node->safe_psql('postgres', q(
+	ALTER FUNCTION third.bucket(timestamptz, interval, timestamptz, text) SET SCHEMA public;
+	ALTER FUNCTION bucket(timestamptz, interval, timestamptz, text) RENAME TO tumble;
+	ALTER SERVER "my Kafka" RENAME TO kafka;
+	ALTER TABLE stream_engine."my staging" RENAME TO staging_1_0));
+$node->restart;
+produce_window();
+wait_for($node, q(SELECT count(*) > 0 FROM third.lately));
+is($node->safe_psql('postgres', 'SELECT hint FROM stream_engine.streams'), '', 'and are found again');
+# What the engine itself is made of stays where it is.
+foreach my $case (
+	[ 'ALTER SCHEMA stream_engine RENAME TO other', qr/schema "stream_engine" keeps its name/ ],
+	[ 'ALTER EXTENSION stream_engine SET SCHEMA third', qr/does not support SET SCHEMA/ ],
+	[ 'ALTER TABLE stream_engine.reader RENAME TO other', qr/relation "reader" keeps its name/ ],
+	[ 'ALTER TABLE stream_engine.reader RENAME seq TO other', qr/relation "reader" keeps its name, schema and columns/ ],
+	[ 'ALTER TABLE stream_engine.state_log SET SCHEMA third', qr/relation "state_log" keeps its name/ ],
+	[ 'ALTER VIEW stream_engine.queries SET SCHEMA third', qr/relation "queries" keeps its name/ ],
+	[ 'ALTER SEQUENCE stream_engine.query_id_seq RENAME TO other', qr/relation "query_id_seq" keeps its name/ ])
+{
+	my ($sql, $error) = @$case;
+	($rc, $out, $err) = $node->psql('postgres', $sql);
+	like($err, $error, "$sql is refused");
+}
+produce_window();
+is_complete($_, 'renames that were refused') foreach ('third."my Query"', 'p');
+
 $node->safe_psql('postgres', q(SELECT stream_engine.drop_query('p')));
 is($node->safe_psql('postgres', 'SELECT count(*) FROM stream_engine.queries'), '1', 'one query is dropped, the other is there');
 produce_window();
@@ -182,6 +222,8 @@ my @endings = (
 	[ 'DROP TABLE result', 'DROP TABLE q CASCADE; DROP FOREIGN TABLE s' ],
 	[ 'DROP VIEW batch', 'DROP VIEW q_batch CASCADE; DROP TABLE q; DROP FOREIGN TABLE s' ],
 	[ 'DROP FOREIGN TABLE', 'DROP FOREIGN TABLE s CASCADE; DROP TABLE q' ],
+	[ 'DROPs that replicate', 'SET session_replication_role = replica; DROP TABLE q CASCADE; DROP FOREIGN TABLE s' ],
+	[ 'DROP SCHEMA of the results', 'DROP SCHEMA x CASCADE; DROP FOREIGN TABLE s' ],
 	[ 'DROP SCHEMA', 'DROP SCHEMA x CASCADE', ],
 	[ 'DROP OWNED', 'DROP OWNED BY owner CASCADE' ],
 	[ 'DROP SERVER', 'DROP SERVER kafka2 CASCADE; DROP TABLE q' ],
@@ -195,6 +237,13 @@ foreach my $ending (@endings)
 		$node->safe_psql('postgres', 'CREATE SCHEMA x');
 		create_stream('x.s');
 		create_query('x.q', 'x.s');
+		wait_for_query('x.q');
+	}
+	elsif ($name eq 'DROP SCHEMA of the results')
+	{
+		$node->safe_psql('postgres', 'CREATE SCHEMA x');
+		create_stream('s');
+		create_query('x.q', 's');
 		wait_for_query('x.q');
 	}
 	elsif ($name eq 'DROP OWNED')
@@ -244,6 +293,12 @@ produce_window();
 wait_for($node, q(SELECT state = 'error' AND error LIKE '%violates check constraint "small"%' AND error_sqlstate = '23514' FROM stream_engine.queries));
 $node->safe_psql('postgres', q(ALTER TABLE q DROP CONSTRAINT small; SELECT stream_engine.resume('q')));
 is_complete('q', 'mended');
+# A crash would take results away that the position says are there.
+$node->safe_psql('postgres', 'ALTER TABLE q SET UNLOGGED');
+produce_window();
+wait_for($node, q(SELECT state = 'error' AND error = 'result table "q" is not logged' AND hint LIKE '%SET LOGGED%' FROM stream_engine.queries));
+$node->safe_psql('postgres', q(ALTER TABLE q SET LOGGED; SELECT stream_engine.resume('q')));
+is_complete('q', 'logged again');
 $node->safe_psql('postgres', q(SELECT stream_engine.drop_stream('s', true)));
 nothing_is_left('the end');
 

@@ -92,6 +92,25 @@ $first->finish;
 $second->finish;
 is($node->safe_psql('postgres', 'SELECT count(*), min(generation) > 1 FROM stream_engine.reader'), '2|t', 'both readers are fenced');
 
+# Rule: a commit takes a bounded number of late and bad records, for as long as it lasts the
+# stream is locked.
+$node->safe_psql('postgres', q(
+	CREATE TABLE old (partition int, "offset" bigint, timestamp timestamptz, key bytea, value bytea, PRIMARY KEY (partition, "offset"));
+	CREATE SERVER idle FOREIGN DATA WRAPPER stream_engine_table OPTIONS (table 'public.old', partitions '1');
+	SELECT stream_engine.create_stream('past', server => 'idle', topic => 'past', columns => 't timestamptz',
+		event_time => 't', watermark_delay => '0', staging_retention => '0');
+	SELECT stream_engine.create_query('hourly', 'SELECT count(*) AS n FROM past GROUP BY tumble(t, ''1 hour'')');
+	INSERT INTO old SELECT 0, 0, now(), NULL, convert_to(json_build_object('t', now())::text, 'UTF8');
+	CALL stream_engine.wait('hourly', '1 minute');
+	INSERT INTO old SELECT 0, i, now(), NULL, CASE WHEN i % 3 = 0 THEN 'bad' ELSE '{"t": "2020-01-01T00:00:00Z"}'::bytea END
+	FROM generate_series(1, 60000) AS i;
+	CALL stream_engine.wait('hourly', '2 minutes')));
+is($node->safe_psql('postgres', q(SELECT (SELECT count(*) FROM stream_engine.late_events WHERE query = 'hourly'::regclass),
+		(SELECT count(*) FROM stream_engine.dead_letters WHERE stream = 'past'::regclass))), '40000|20000', 'late and bad records are kept');
+is($node->safe_psql('postgres', q(SELECT max(n) < 20000 FROM (SELECT count(*) AS n FROM (
+		SELECT seen_at FROM stream_engine.late_events UNION ALL SELECT seen_at FROM stream_engine.dead_letters) r GROUP BY seen_at) c)),
+	't', 'by commits that are not large');
+
 $node->safe_psql('postgres', 'DROP TABLE enough');
 $feed->finish;
 unlike(log_since($node, 0), qr/deadlock detected/, 'nobody was a deadlock\'s victim');

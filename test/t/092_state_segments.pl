@@ -62,9 +62,13 @@ $node->safe_psql('postgres', q(
 		SELECT format('%s %s %s', (SELECT sum(n) FROM short_live), (SELECT sum(n) FROM long_live), (SELECT sum(n) FROM sessions_live)) $$;
 ));
 
+# It has looked at everything once; that must not keep locks on the log.
 my $old = $node->background_psql('postgres', on_error_stop => 0);
 $old->query_safe('BEGIN ISOLATION LEVEL REPEATABLE READ');
-$old->query_safe('SELECT count(*) FROM stream_engine.streams');
+$old->query_safe("SELECT count(*) FROM stream_engine.$_")
+  foreach qw(streams queries stat_queries stat_partitions stat_state stat_workers progress late_events dead_letters metrics());
+$old->query_safe("SELECT count(*) FROM stream_engine.why('$_')") foreach qw(short long sessions);
+$old->query_safe('SELECT shown()');
 
 my ($largest, $most_live, $over) = (0, 0, 0);
 my $step = $batches / 24;

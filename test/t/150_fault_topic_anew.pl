@@ -210,5 +210,5 @@ is($node->safe_psql('postgres', "SELECT DISTINCT next_offset, problem FROM strea
 	'60|', 'of a record that is gone nothing is said');
 is_accounted($node, 'tabled_q');
 
-$node->stop('fast');
+leaves_nothing($node);
 done_testing();

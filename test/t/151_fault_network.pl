@@ -117,6 +117,6 @@ is_accounted($node, 'sales');
 is_verified($node, 'sales');
 unlike(log_since($node, 0), qr/PANIC|TRAP|signal (?!9:)/, 'the log has no crash but those that were made');
 
-$node->stop('fast');
+leaves_nothing($node);
 $proxy->end;
 done_testing();

@@ -184,5 +184,5 @@ $node->safe_psql('postgres', "SELECT stream_engine.resume('torn')");
 is(counted('torn'), 14, 'resume() tries it again');
 is_accounted($node, 'torn_q');
 
-$node->stop('fast');
+leaves_nothing($node);
 done_testing();

@@ -258,6 +258,15 @@ wait_for($node, q(SELECT bool_and(w.finding = 'the worker has a problem' AND w.d
 	FROM stream_engine.queries q, LATERAL (SELECT * FROM stream_engine.why(q.name) LIMIT 1) w));
 pass('why() says that there is no worker left');
 is(sql("SELECT bool_and(state = 'running') FROM stream_engine.queries"), 't', 'which is no error: they go on when there is one');
+# Not even for the manager.
+$node->append_conf('postgresql.conf', 'max_worker_processes = 2');
+$position = log_position($node);
+$node->restart;
+wait_for_log($node, qr/out of background worker slots/, $position);
+sql('CALL feed()');
+is(sql(q(SELECT bool_and(w.finding = 'no worker is running for the query' AND w.hint LIKE '%max_worker_processes%')
+	FROM stream_engine.queries q, LATERAL (SELECT * FROM stream_engine.why(q.name) LIMIT 1) w)), 't', 'why() says what may be missing');
+is(sql("SELECT count(*) FROM stream_engine.stat_workers WHERE kind = 'manager' AND pid IS NULL AND message LIKE '%max_worker_processes%'"), '1', 'stat_workers says that it is missing');
 $node->append_conf('postgresql.conf', 'max_worker_processes = 20');
 $node->restart;
 wait_for_all($node, $_) foreach 'b', 'q', map { "more$_" } 1 .. 4;

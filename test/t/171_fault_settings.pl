@@ -164,6 +164,9 @@ is($node->safe_psql('second Base', 'SELECT count(DISTINCT database) FROM stream_
 is($node->safe_psql('second Base', 'SELECT count(*) FROM stream_engine.queries'), '3', 'a database shows its own queries');
 $node->safe_psql('template1', 'ALTER DATABASE "second Base" RENAME TO second');
 goes_on('a database was renamed', 'second');
+$node->safe_psql('template1', "SET allow_in_place_tablespaces = on; CREATE TABLESPACE elsewhere LOCATION ''");
+$node->safe_psql('template1', "ALTER DATABASE second SET TABLESPACE $_") foreach qw(elsewhere pg_default);
+goes_on('a database was moved', 'second');
 $node->safe_psql('template1', 'CREATE DATABASE copy TEMPLATE second');
 is($node->safe_psql('copy', 'SELECT DISTINCT state FROM stream_engine.queries'), 'restored', 'a copy waits for resume()');
 $node->safe_psql('copy', "SELECT stream_engine.resume('s', start => 'latest')");
@@ -173,7 +176,7 @@ $node->safe_psql('copy', "CALL feed(); CALL stream_engine.wait('q', '1 minute')"
 $node->safe_psql('copy', 'DROP EXTENSION stream_engine CASCADE');
 wait_for($node, q(SELECT count(*) = 0 FROM pg_stat_activity WHERE datname = 'copy' AND backend_type LIKE 'stream_engine%'));
 $node->safe_psql('template1', 'DROP DATABASE copy');
-$node->safe_psql('template1', 'DROP DATABASE second');
+$node->safe_psql('template1', 'DROP DATABASE second WITH (FORCE); DROP TABLESPACE elsewhere');
 $node->safe_psql('template1', 'ALTER DATABASE empty ALLOW_CONNECTIONS off; DROP DATABASE empty');
 wait_for($node, q(SELECT count(*) = 0 FROM stream_engine.stat_workers WHERE database IS DISTINCT FROM 'postgres' AND kind <> 'launcher'));
 goes_on('the others were dropped');

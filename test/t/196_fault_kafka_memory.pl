@@ -132,5 +132,5 @@ note($_) foreach log_since($node, $position) =~ /$fails/g;
 is_exact('all had little memory');
 
 unlike(log_since($node, 0), qr/PANIC|TRAP|signal (?:7|8|11):/, 'no other crash');
-$node->stop('fast');
+leaves_nothing($node);
 done_testing();

@@ -175,7 +175,8 @@ my %log = (
 	kill  => sub { qr/was terminated by signal 9.*database system is ready to accept connections/s });
 my $step = 0;
 
-$node->append_conf('postgresql.conf', 'stream_engine.max_emit_rows = 500');
+# A query that fails again and again reads by itself, and then emits ten times as many.
+$node->append_conf('postgresql.conf', 'stream_engine.max_emit_rows = 50');
 feed_hour('2026-01-01 02:00+00', $groups / 5);
 foreach my $point (qw(closing.begin closing.range@3 commit.before_commit@3 closing.end))
 {
@@ -199,6 +200,7 @@ isnt(ask($progress), '', 'the window has not been emitted yet');
 # A dump of the midst, which is restored when the workers have finished.
 my $file = PostgreSQL::Test::Utils::tempdir('dump') . '/dump';
 $node->command_ok([ 'pg_dump', '-Fc', '-f', $file, $node->connstr('postgres') ], 'dumped in the midst');
+$node->append_conf('postgresql.conf', "stream_engine.max_emit_rows = $rows");
 set_failpoints('');
 ask("CALL stream_engine.wait('events', '3 minutes')");
 is(ask('SELECT count(*) FROM stream_engine.closing'), 0, 'nothing is left to be emitted');

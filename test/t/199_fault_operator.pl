@@ -126,5 +126,5 @@ sql("SELECT stream_engine.resume('$_')") foreach @queries, 'later';
 is_skipped('mended', 'postgres', ahead => 1, behind => 3, later => 3);
 
 unlike(log_since($node, 0), qr/PANIC|TRAP|was terminated by signal/, 'the log has no crash');
-$node->stop('fast');
+leaves_nothing($node);
 done_testing();

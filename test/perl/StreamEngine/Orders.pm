@@ -102,14 +102,22 @@ sub create_sales
 	return;
 }
 
-# wait_for_all(NODE, NAME): until all that is in the topic is committed.
+# wait_for_all(NODE, NAME): until all that is in the topic is committed.  The server may be
+# coming up again.
 sub wait_for_all
 {
 	my ($node, $name) = @_;
 	my $seconds = $PostgreSQL::Test::Utils::timeout_default;
-	my ($rc, $out, $err) = $node->psql('postgres',
-		"CALL stream_engine.wait('$name', '$seconds seconds')");
+	my ($rc, $out, $err);
 
+	# 2: the connection could not be made, or was lost
+	wait_until(
+		$node,
+		sub {
+			($rc, $out, $err) = $node->psql('postgres', "CALL stream_engine.wait('$name', '$seconds seconds')");
+			return $rc != 2;
+		},
+		"the server tells whether all of $name is committed");
 	return if $rc == 0;
 	report_state($node);
 	croak "waited in vain for $name: $err";

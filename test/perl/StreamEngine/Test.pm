@@ -32,7 +32,7 @@ use Time::HiRes qw(usleep);
 
 our @EXPORT = qw(
   new_node wait_for wait_until wait_for_log log_position log_since report_state
-  engine_processes wait_for_processes kill9_worker kill9_server server_pids try_sql
+  engine_processes wait_for_processes kill9_worker kill9_server server_pids try_sql leaves_nothing
   broker mockd proxy tools_dir long_run
 );
 
@@ -158,6 +158,32 @@ sub kill9_worker
 	wait_for_log($node, qr/database system is ready to accept connections/,
 		$position);
 	return $pid;
+}
+
+# leaves_nothing(NODE): the end of a test.  Each reader has one process and each process a reader;
+# when the streams are dropped no process, state or shared memory of theirs is left, and the server
+# stops with all its processes.
+sub leaves_nothing
+{
+	my ($node) = @_;
+	my $readers = "SELECT count(*) FROM pg_stat_activity WHERE backend_type LIKE 'stream_engine reader%'";
+
+	wait_for(
+		$node, qq(
+		SELECT count(*) = count(DISTINCT reader) AND count(*) = ($readers AND datname = 'postgres')
+		FROM stream_engine.stat_workers WHERE kind = 'reader' AND database = 'postgres' AND pid IS NOT NULL));
+	foreach my $stream (split /\n/, $node->safe_psql('postgres', 'SELECT quote_literal(name) FROM stream_engine.streams'))
+	{
+		$node->safe_psql('postgres', "SELECT stream_engine.drop_stream($stream, cascade => true)");
+	}
+	wait_for_processes($node, 0, "%$_%") foreach qw(reader manager);
+	is($node->safe_psql('postgres', 'SELECT (SELECT count(*) FROM stream_engine.reader), (SELECT count(*) FROM stream_engine.state_log)'),
+		'0|0', 'no reader and no state is left');
+	is($node->safe_psql('postgres', 'SELECT total - free FROM stream_engine.state_memory()'), '0', 'no shared memory is left');
+	$node->stop('fast');
+	wait_until($node, sub { !server_pids($node) }, 'the stopped server has no process');
+	pass('no process is left');
+	return;
 }
 
 # ---------------------------------------------------------------------------
