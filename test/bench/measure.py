@@ -298,7 +298,8 @@ class LatencyStream:
     """
     A stream and a query over a topic of its own that is being written, and the client
     that waits for the windows.  "linger" is how many milliseconds the producer collects
-    records for a request.
+    records for a request.  It is not an idempotent one: librdkafka's thread of such a
+    producer takes a processor of its own as long as five requests wait for the broker.
     """
 
     def __init__(self, name, server, kafka, linger, beside=None):
@@ -319,7 +320,7 @@ class LatencyStream:
         producer = subprocess.Popen(
             self.kafka.orders(self.topic, "--partition-by", "round", "--pace", str(rate), "--count",
                               str(rate * (seconds + RECORD_WAIT_S)), "--users", str(users),
-                              "-X", f"linger.ms={self.linger}"),
+                              "-X", f"linger.ms={self.linger}", "-X", "enable.idempotence=false"),
             stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         until = time.monotonic() + RECORD_WAIT_S
         try:
