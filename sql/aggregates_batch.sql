@@ -1,7 +1,7 @@
 -- Rule: for every aggregate that is taken, over every type that it has, a query's rows are those
 -- of its batch, to the last character (float statistics to the digits of a real): for tumble, hop and
--- cumulate, with and without FILTER, with groups of few values, of no value and of odd values, and
--- with state that is merged from several commits.
+-- cumulate, also with an origin, in a zone and of months, with and without FILTER and HAVING, with groups
+-- of few values, of no value and of odd values, and with state that is merged from several commits.
 SET timezone = 'UTC';
 SET datestyle = 'ISO';
 SET intervalstyle = 'postgres';
@@ -82,7 +82,7 @@ SELECT k, count(*) AS rows, count(i4) AS integers, count(n) AS numerics, count(t
 CREATE TABLE log (partition int, "offset" bigint, timestamp timestamptz, key bytea, value bytea, PRIMARY KEY (partition, "offset"));
 CREATE SERVER aggregates FOREIGN DATA WRAPPER stream_engine_table OPTIONS ("table" 'aggregates_batch.log', partitions '1');
 \set ECHO errors
-SELECT format('SELECT stream_engine.create_stream(''s'', server => ''aggregates'', topic => ''s'', event_time => ''at'', watermark_delay => ''10 minutes'',
+SELECT format('SELECT stream_engine.create_stream(''s'', server => ''aggregates'', topic => ''s'', event_time => ''at'', watermark_delay => ''10 minutes'', max_future => ''10000 days'',
 	staging_retention => ''0'', columns => %L)', 'at timestamptz, k text, nk numeric, nc text COLLATE aggregates_batch.no_case, ' || string_agg(format('%I %s', name, type), ', ')) FROM col \gexec
 \set ECHO all
 CREATE FUNCTION send(first int, past int) RETURNS void LANGUAGE sql AS $$
@@ -118,17 +118,31 @@ SELECT name, string_agg(types, ', ' ORDER BY types COLLATE "C") AS over, string_
 ALTER TABLE agg ADD COLUMN number int;
 UPDATE agg SET number = o FROM (SELECT name, arguments, row_number() OVER (ORDER BY name COLLATE "C", arguments COLLATE "C") AS o FROM agg) AS n
 	WHERE (n.name, n.arguments) = (agg.name, agg.arguments);
-CREATE TABLE query (name text, win text, filter text, keys text);
+CREATE TABLE query (name text, win text, filter text, keys text, tail text DEFAULT '');
 INSERT INTO query VALUES
 	('tumbling', $$tumble(at, '1 hour')$$, '', 'k'), ('tumbling_some', $$tumble(at, '1 hour')$$, ' FILTER (WHERE i2 > 0 OR zero = 0)', 'k'),
 	('hopping', $$hop(at, '2 hours', every => '30 minutes')$$, '', 'k'), ('hopping_some', $$hop(at, '100 minutes', every => '35 minutes')$$, ' FILTER (WHERE b)', 'k'),
 	('growing', $$cumulate(at, '3 hours', step => '1 hour')$$, '', 'k'), ('growing_some', $$cumulate(at, '3 hours', step => '30 minutes')$$, ' FILTER (WHERE i4 < 0)', 'k'),
-	('by_numeric', $$hop(at, '3 hours', every => '1 hour')$$, '', 'nk, nc'), ('by_null', $$tumble(at, '2 hours')$$, '', 'md, d'), ('by_nothing', $$cumulate(at, '6 hours', step => '1 hour')$$, '', NULL);
+	('by_numeric', $$hop(at, '3 hours', every => '1 hour')$$, '', 'nk, nc'), ('by_null', $$tumble(at, '2 hours')$$, '', 'md, d'), ('by_nothing', $$cumulate(at, '6 hours', step => '1 hour')$$, '', NULL),
+	('shifted', $$tumble(at, '70 minutes', origin => '2026-01-05 00:13+00')$$, '', 'k'), ('local_days', $$tumble(at, '1 day', time_zone => 'America/New_York')$$, ' FILTER (WHERE i2 < 0)', 'k'),
+	('local_hops', $$hop(at, '7 hours', every => '3 hours', time_zone => 'Asia/Kolkata', origin => '2026-01-01 00:30+05:30')$$, '', 'k'),
+	('months', $$hop(at, '2 months', every => '1 month', time_zone => 'Pacific/Auckland')$$, '', 'k'),
+	('quarters', $$cumulate(at, '1 year', step => '3 months', origin => '2025-01-05 02:00+00')$$, '', 'k');
+INSERT INTO query VALUES
+	('tumbling_large', $$tumble(at, '1 hour')$$, '', 'k', 'HAVING count(*) > 40 OR max(i2) < 30000'), ('hopping_large', $$hop(at, '2 hours', every => '30 minutes')$$, '', 'k', 'HAVING sum(n2) > 0'),
+	('growing_large', $$cumulate(at, '3 hours', step => '1 hour')$$, '', 'k', 'HAVING bool_or(b) AND count(t) > 20');
 \set ECHO errors
-SELECT format('SELECT stream_engine.create_query(%L, %L)', q.name, format('SELECT %s%s FROM s GROUP BY %s%s', keys || ', ',
-	(SELECT string_agg(format('%s(%s)%s AS a%s', a.name, a.arguments, filter, number), ', ' ORDER BY number) FROM agg a), win, ', ' || keys))
+SELECT format('SELECT stream_engine.create_query(%L, %L)', q.name, format('SELECT %s%s FROM s GROUP BY %s%s %s', keys || ', ',
+	(SELECT string_agg(format('%s(%s)%s AS a%s', a.name, a.arguments, filter, number), ', ' ORDER BY number) FROM agg a), win, ', ' || keys, tail))
 FROM query q ORDER BY name \gexec
 \set ECHO all
+-- expressions over keys, aggregates and the window, beside those that are keys
+SELECT stream_engine.create_query('expressions', $$
+	SELECT upper(k) AS who, i2 % 3 AS third, md AS mood, COALESCE(md::text, 'none') AS mood_text, sum(i4) * 2 - count(*) AS a, round(avg(n2), 3) || ' of ' || count(n2) AS b, max(d) > min(d) AS spread,
+		CASE WHEN bool_and(b) THEN 'all' WHEN bool_or(b) THEN 'some' ELSE COALESCE(min(t), 'none') END AS c, upper(hop(at, '2 hours', every => '30 minutes')) - max(at) AS rest,
+		ARRAY[min(i2), max(i2)] AS span, sum(CASE WHEN tm > '12:00' THEN 1 ELSE 0 END) FILTER (WHERE i8 IS NOT NULL) AS afternoon, avg(length(t) * i2::numeric) AS d
+	FROM s WHERE i2 IS NOT NULL OR d > '2010-01-01' GROUP BY hop(at, '2 hours', every => '30 minutes'), upper(k), i2 % 3, md
+	HAVING count(*) > 1 AND max(at) > '2026-01-05 00:30+00' $$);
 -- in three pieces, so that states of several commits are merged
 SELECT send(0, 333);
 CALL stream_engine.wait('s', '1 minute');
@@ -137,10 +151,10 @@ CALL stream_engine.wait('s', '1 minute');
 SELECT send(500, 1000);
 CALL stream_engine.wait('s', '1 minute');
 SELECT sum(dead) AS dead FROM stream_engine.stat_partitions WHERE stream = 's'::regclass;
-SELECT stream_engine.advance_watermark('s', '2026-01-06+00');
-CALL until($$ min(watermark) >= '2026-01-06+00' FROM stream_engine.stat_queries WHERE stream = 's'::regclass $$);
+SELECT stream_engine.advance_watermark('s', '2028-01-01+00');
+CALL until($$ min(watermark) >= '2028-01-01+00' FROM stream_engine.stat_queries WHERE stream = 's'::regclass $$);
 SELECT query, state FROM stream_engine.queries q JOIN LATERAL (SELECT name::text AS query) AS n ON true WHERE stream = 's'::regclass AND state <> 'running';
-SELECT count(*) AS queries, sum(late) AS late, bool_and(decoded = counted) AS all_counted FROM stream_engine.stat_queries WHERE stream = 's'::regclass;
+SELECT count(*) AS queries, sum(late) AS late, bool_and(decoded = counted + filtered) AS all_counted FROM stream_engine.stat_queries WHERE stream = 's'::regclass;
 
 -- The last digits of float statistics depend on the order of additions, as in any parallel plan.
 CREATE FUNCTION rounded(x double precision) RETURNS text LANGUAGE sql STABLE AS
@@ -169,6 +183,10 @@ END $$;
 SELECT format('CREATE TEMP TABLE %I AS TABLE %I', name || '_in_batch', name || '_batch') FROM query \gexec
 \set ECHO all
 SELECT q.name, c.* FROM query q, compare(q.name, q.keys) AS c ORDER BY 1;
+SELECT count(*), count(DISTINCT (who, third, mood)) FROM expressions;
+SELECT count(*) AS differences FROM ((SELECT to_jsonb(e) - '{is_final,revision,emitted_at}'::text[] FROM expressions AS e EXCEPT ALL SELECT to_jsonb(e) FROM expressions_batch AS e)
+	UNION ALL (SELECT to_jsonb(e) FROM expressions_batch AS e EXCEPT ALL SELECT to_jsonb(e) - '{is_final,revision,emitted_at}'::text[] FROM expressions AS e)) AS d;
+SELECT * FROM stream_engine.verify('expressions');
 -- verify() is of the same opinion
 SELECT q.name, v.window_start, v.window_end, v.problem FROM query q, LATERAL stream_engine.verify(q.name::regclass) AS v;
 

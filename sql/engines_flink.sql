@@ -57,15 +57,17 @@ SELECT query, decoded, counted, late, late_assignments FROM stream_engine.stat_q
 
 -- WindowAggregateITCase.  Its data, and a watermark one second behind; 00:00:04 comes twice, the
 -- second time behind the watermark.
-INSERT INTO log SELECT 't1', 0, i - 1, NULL, NULL, convert_to(json_build_object('ts', '2020-10-10 00:00:' || r[1], 'i', r[2]::int, 'd', r[3]::float8,
-	'f', r[4]::float4, 'bigdec', r[5]::numeric, 'string', r[6], 'name', r[7])::text, 'UTF8')
+INSERT INTO outbox (topic, value) SELECT 't1', json_build_object('ts', '2020-10-10 00:00:' || r[1], 'i', r[2]::int, 'd', r[3]::float8,
+	'f', r[4]::float4, 'bigdec', r[5]::numeric, 'string', r[6], 'name', r[7])::text
 FROM (VALUES (1, ARRAY['01', '1', '1', '1', '1.11', 'Hi', 'a']), (2, ARRAY['02', '2', '2', '2', '2.22', 'Comment#1', 'a']),
 	(3, ARRAY['03', '2', '2', '2', '2.22', 'Comment#1', 'a']), (4, ARRAY['04', '5', '5', '5', '5.55', NULL, 'a']),
 	(5, ARRAY['07', '3', '3', '3', NULL, 'Hello', 'b']), (6, ARRAY['06', '6', '6', '6', '6.66', 'Hi', 'b']),
 	(7, ARRAY['08', '3', NULL, '3', '3.33', 'Comment#2', 'a']), (8, ARRAY['04', '5', '5', NULL, '5.55', 'Hi', 'a']),
 	(9, ARRAY['16', '4', '4', '4', '4.44', 'Hi', 'b']), (10, ARRAY['32', '7', '7', '7', '7.77', NULL, NULL]),
-	(11, ARRAY['34', '1', '3', '3', '3.33', 'Comment#3', 'b'])) AS d (i, r);
-SELECT stream_engine.create_stream('t1', server => 'engines', topic => 't1', event_time => 'ts', watermark_delay => '1 s', staging_retention => '0',
+	(11, ARRAY['34', '1', '3', '3', '3.33', 'Comment#3', 'b'])) AS d (i, r) ORDER BY i;
+SELECT make_topic('t1') AS t1 \gset
+CALL deliver();
+SELECT stream_engine.create_stream('t1', server => 'engines_1', topic => :'t1', event_time => 'ts', watermark_delay => '1 s', staging_retention => '0',
 	columns => 'ts timestamptz, i int, d float8, f float4, bigdec numeric(10,2), string text, name text');
 CREATE TABLE itcase (name text, keys text, win text, theirs text[]);
 INSERT INTO itcase VALUES
@@ -113,5 +115,7 @@ SELECT query, counted, late, late_assignments FROM stream_engine.stat_queries WH
 
 \set ECHO none
 SET client_min_messages = error;
-DROP SERVER engines CASCADE;
+DROP SERVER engines_1 CASCADE;
+DROP SERVER engines_2 CASCADE;
+DROP SERVER engines_3 CASCADE;
 DROP SCHEMA engines CASCADE;

@@ -78,14 +78,18 @@ SELECT count(*) FILTER (WHERE decoded <> counted + late) AS unaccounted, sum(dec
 
 -- Those without a window (KTable counts; KStreamAggregationIntegrationTest): one row a key that changes
 -- with each of its records.
-INSERT INTO log SELECT 'table', 0, i - 1, NULL, NULL, convert_to(json_build_object('ts', i * 1000, 'k', k, 'v', i)::text, 'UTF8')
-FROM unnest('{A,B,C,D,E,A,B,C,D,E}'::text[]) WITH ORDINALITY AS u (k, i);
-SELECT stream_engine.create_stream('tab', server => 'engines', topic => 'table', columns => 'ts timestamptz EPOCH ''us'', k text, v int', event_time => 'ts', staging_retention => '0');
+INSERT INTO outbox (topic, value) SELECT 'table', json_build_object('ts', i * 1000, 'k', k, 'v', i)::text
+FROM unnest('{A,B,C,D,E,A,B,C,D,E}'::text[]) WITH ORDINALITY AS u (k, i) ORDER BY i;
+SELECT make_topic('table') AS tab \gset
+CALL deliver();
+SELECT stream_engine.create_stream('tab', server => 'engines_1', topic => :'tab', columns => 'ts timestamptz EPOCH ''us'', k text, v int', event_time => 'ts', staging_retention => '0');
 SELECT stream_engine.create_query('tab_counts', 'SELECT k, count(*) AS n, sum(v) AS s, max(v) AS m FROM tab GROUP BY k', trigger_count => 1);
 CALL stream_engine.wait('tab_counts', '1 minute');
 SELECT k, n, s, m, is_final FROM tab_counts ORDER BY k;
 
 \set ECHO none
 SET client_min_messages = error;
-DROP SERVER engines CASCADE;
+DROP SERVER engines_1 CASCADE;
+DROP SERVER engines_2 CASCADE;
+DROP SERVER engines_3 CASCADE;
 DROP SCHEMA engines CASCADE;

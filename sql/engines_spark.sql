@@ -57,14 +57,15 @@ SELECT units(1000, window_start) AS start, n FROM q34_batch EXCEPT ALL SELECT un
 SELECT count(*) FROM q34_batch;
 
 -- StreamingAggregationSuite: counts that go on for ever, in update mode
-SELECT stream_engine.create_stream('tab', server => 'engines', topic => 'tab', columns => 'ts timestamptz EPOCH ''us'', v int', event_time => 'ts', staging_retention => '0');
+SELECT make_topic('tab') AS tab \gset
+SELECT stream_engine.create_stream('tab', server => 'engines_1', topic => :'tab', columns => 'ts timestamptz EPOCH ''us'', v int', event_time => 'ts', staging_retention => '0');
 SELECT stream_engine.create_query('simple_count', 'SELECT v, count(*) AS n FROM tab GROUP BY v', trigger_count => 1);
 SELECT stream_engine.create_query('multiple_keys', 'SELECT v, v + 1 AS next, count(*) AS n FROM tab GROUP BY v, v + 1', trigger_count => 1);
 SELECT stream_engine.create_query('sums', 'SELECT count(*) AS n, sum(v) AS s, sum(v) FILTER (WHERE v = 2) AS twos FROM tab', trigger_count => 1);
 CREATE PROCEDURE add(data int[]) LANGUAGE plpgsql AS $$
 BEGIN
-	INSERT INTO log SELECT 'tab', 0, (SELECT count(*) FROM log WHERE topic = 'tab') + i - 1, NULL, NULL,
-		convert_to(json_build_object('ts', 1000, 'v', d)::text, 'UTF8') FROM unnest(data) WITH ORDINALITY AS u (d, i);
+	INSERT INTO outbox (topic, value) SELECT 'tab', json_build_object('ts', 1000, 'v', d)::text FROM unnest(data) WITH ORDINALITY AS u (d, i) ORDER BY i;
+	CALL deliver();
 	COMMIT;
 	CALL stream_engine.wait('engines.tab', '1 minute');
 END $$;
@@ -81,5 +82,7 @@ SELECT n, s, twos FROM sums;
 
 \set ECHO none
 SET client_min_messages = error;
-DROP SERVER engines CASCADE;
+DROP SERVER engines_1 CASCADE;
+DROP SERVER engines_2 CASCADE;
+DROP SERVER engines_3 CASCADE;
 DROP SCHEMA engines CASCADE;

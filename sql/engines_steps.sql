@@ -98,11 +98,8 @@ DO $$
 DECLARE
 	c step_case;
 BEGIN
-	FOR n IN 2 .. 3 LOOP
-		EXECUTE format('CREATE SERVER engines_%s FOREIGN DATA WRAPPER stream_engine_table OPTIONS ("table" ''engines.log'', partitions %L)', n, n);
-	END LOOP;
 	FOR c IN SELECT * FROM step_case ORDER BY id LOOP
-		PERFORM stream_engine.create_stream('s' || c.id, server => CASE c.partitions WHEN 1 THEN 'engines' ELSE 'engines_' || c.partitions END, topic => 's' || c.id,
+		PERFORM stream_engine.create_stream('s' || c.id, server => 'engines_' || c.partitions, topic => make_topic('s' || c.id, c.partitions),
 			columns => 'ts timestamptz EPOCH ''us'', k text, v numeric', event_time => 'ts', watermark_delay => c.delay, idle_timeout => '1 hour', staging_retention => '0');
 		PERFORM stream_engine.create_query('q' || c.id, format('SELECT k, %s AS n FROM s%s GROUP BY %s, k', c.agg, c.id, c.win),
 			emit => c.emit, emit_interval => CASE WHEN c.emit = 'changes' THEN interval '0' END, allowed_lateness => c.lateness);
@@ -148,11 +145,11 @@ BEGIN
 			FROM engines.step_case WHERE this_step <= cardinality(steps);
 		PERFORM pg_terminate_backend(w.pid) FROM this, stream_engine.stat_workers w
 			WHERE does ^@ '!' AND w.pid IS NOT NULL AND w.reader = (SELECT stream_engine.query_reader(('engines.q' || this.id)::regclass));
-		INSERT INTO engines.log
-		SELECT 's' || id, p, (SELECT count(*) FROM engines.log WHERE topic = 's' || id AND partition = p) + row_number() OVER (PARTITION BY id, p ORDER BY i) - 1, NULL, NULL,
-			convert_to(json_build_object('ts', round(m[3]::numeric * unit * 1000)::bigint, 'k', COALESCE(m[2], ''), 'v', COALESCE(m[4]::numeric, 1))::text, 'UTF8')
-		FROM this, regexp_split_to_table(does, ' +') WITH ORDINALITY AS t (token, i), regexp_match(token, '^(?:([0-9])/)?(?:(.*):)?(-?[0-9.]+)(?:=(.*))?$') AS m,
-			LATERAL (SELECT COALESCE(m[1]::int, 0) AS p) AS parts;
+		INSERT INTO engines.outbox (topic, partition, value)
+		SELECT 's' || id, COALESCE(m[1]::int, 0), json_build_object('ts', round(m[3]::numeric * unit * 1000)::bigint, 'k', COALESCE(m[2], ''), 'v', COALESCE(m[4]::numeric, 1))::text
+		FROM this, regexp_split_to_table(does, ' +') WITH ORDINALITY AS t (token, i), regexp_match(token, '^(?:([0-9])/)?(?:(.*):)?(-?[0-9.]+)(?:=(.*))?$') AS m
+		WHERE m IS NOT NULL ORDER BY id, i;
+		CALL engines.deliver();
 		COMMIT;
 		FOR s IN SELECT * FROM this LOOP
 			CALL stream_engine.wait(('engines.q' || s.id)::regclass, '1 minute');
@@ -180,7 +177,7 @@ SELECT count(*) FILTER (WHERE decoded <> counted + late) AS unaccounted, sum(dec
 
 \set ECHO none
 SET client_min_messages = error;
-DROP SERVER engines CASCADE;
+DROP SERVER engines_1 CASCADE;
 DROP SERVER engines_2 CASCADE;
 DROP SERVER engines_3 CASCADE;
 DROP SCHEMA engines CASCADE;

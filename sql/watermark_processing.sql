@@ -76,6 +76,25 @@ CALL until($$ (SELECT sum(n) FROM proc_seconds) = 27 - before_start
 SELECT sum(late) AS late FROM stream_engine.stat_queries WHERE stream = 'proc_rows'::regclass;
 SELECT bool_or(idle) AS idle, sum(future) AS future FROM stream_engine.stat_partitions WHERE stream = 'proc_rows'::regclass;
 
+-- a clock that has been set back by an hour, which is a watermark that is an hour ahead: it stands still until the clock
+-- comes there, and records belong to the windows that hold it; none is late, none is lost, also after a restart
+SELECT stream_engine.pause('proc_rows');
+SELECT sum(n) AS before FROM proc_seconds_live \gset
+SELECT date_trunc('second', clock_timestamp()) + interval '1 hour 0.5 seconds' AS ahead \gset
+UPDATE stream_engine.reader SET watermark = :'ahead' WHERE stream = (SELECT id FROM stream_engine.stream WHERE relation = 'proc_rows'::regclass);
+UPDATE stream_engine.query_progress SET closed_through = :'ahead' WHERE query IN (SELECT id FROM stream_engine.query WHERE result IN ('proc_seconds'::regclass, 'proc_sessions'::regclass));
+SELECT proc_put(0, 4);
+SELECT stream_engine.resume('proc_rows');
+CALL stream_engine.wait('proc_rows');
+SELECT count(pg_terminate_backend(pid)) > 0 AS stopped FROM stream_engine.stat_workers WHERE kind = 'reader' AND database = current_database();
+SELECT proc_put(1, 3);
+CALL stream_engine.wait('proc_rows');
+SELECT watermark = :'ahead' AS stands FROM stream_engine.stat_queries WHERE query = 'proc_seconds'::regclass;
+SELECT window_start = date_trunc('second', timestamptz :'ahead') AS there, n, first = :'ahead' AND last = :'ahead' AS at_the_watermark, is_final FROM proc_seconds_live WHERE window_end > :'ahead';
+SELECT window_start = :'ahead' AS there, n, is_final FROM proc_sessions_live WHERE window_end > :'ahead';
+SELECT sum(n) - :before AS new_ones FROM proc_seconds_live;
+SELECT sum(late) AS late, bool_and(decoded = counted + before_start) AS balanced FROM stream_engine.stat_queries WHERE stream = 'proc_rows'::regclass;
+
 -- what needs another clock is refused
 SELECT * FROM stream_engine.verify('proc_seconds');
 SELECT stream_engine.advance_watermark('proc_rows', now());

@@ -29,6 +29,7 @@
 #include "foreign/foreign.h"
 #include "nodes/makefuncs.h"
 #include "nodes/parsenodes.h"
+#include "parser/parse_coerce.h"
 #include "parser/parser.h"
 #include "utils/acl.h"
 #include "utils/array.h"
@@ -161,9 +162,9 @@ check_stream(const SeStream *stream)
 				 errmsg("event time column \"%s\" has type %s, not timestamp with time zone",
 						get_attname(stream->relid, stream->event_time, false),
 						format_type_be(type)),
-				 type == TIMESTAMPOID ?
-				 errhint("Declare it as timestamptz; a time without zone is then read as UTC.") :
-				 errhint("Declare it as timestamptz; of a number tell the unit since 1970: timestamptz EPOCH 'ms'.")));
+				 TypeCategory(type) == TYPCATEGORY_NUMERIC ?
+				 errhint("Declare it as timestamptz and tell the unit since 1970, as in timestamptz EPOCH 'ms'.") :
+				 errhint("Declare it as timestamptz; a time without zone is then read as UTC.")));
 	if (stream->options.workers > 1)
 		ereport(ERROR,
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
