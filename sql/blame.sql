@@ -61,10 +61,28 @@ CALL stream_engine.wait('bad', '1 minute');
 SELECT count(*) AS differences FROM stream_engine.verify('bad');
 SELECT stream_engine.drop_query('bad');
 
+-- one whose result table is locked for long
+SELECT stream_engine.create_query('locked', 'SELECT k, count(*) AS n FROM s GROUP BY tumble(t, ''10 s''), k');
+CALL stream_engine.wait('locked', '1 minute');
+CALL until($$ count(DISTINCT reader) = 1 FROM stream_engine.stat_partitions WHERE stream = 's'::regclass $$);
+BEGIN;
+LOCK TABLE locked IN SHARE MODE;
+PREPARE TRANSACTION 'blame';
+INSERT INTO log VALUES (0, 4, NULL, NULL, '{"k": "c", "v": 1, "t": "2026-01-05T00:00:32Z"}'),
+	(0, 5, NULL, NULL, '{"k": "a", "v": 1, "t": "2026-01-05T00:00:41Z"}');
+CALL stream_engine.wait('good', '1 minute');
+SELECT window_start, k, n FROM good WHERE window_start >= '2026-01-05 00:00:30+00' ORDER BY 1, 2;
+SELECT name, state FROM stream_engine.queries ORDER BY name::text;
+ROLLBACK PREPARED 'blame';
+CALL stream_engine.wait('locked', '1 minute');
+SELECT count(*) AS differences FROM stream_engine.verify('locked');
+CALL until($$ count(DISTINCT reader) = 1 FROM stream_engine.stat_partitions WHERE stream = 's'::regclass $$);
+SELECT stream_engine.drop_query('locked');
+
 -- a bad record that waits to be tried again, when its query leaves the reader
 SELECT stream_engine.create_query('headed', 'SELECT _headers ->> ''h'' AS h, count(*) AS n FROM s GROUP BY tumble(t, ''10 s''), 1');
 CALL until($$ count(DISTINCT reader) = 1 FROM stream_engine.stat_partitions WHERE stream = 's'::regclass $$);
-INSERT INTO log VALUES (0, 4, NULL, NULL, '{"k": "b", "v": "x", "t": "2026-01-05T00:00:35Z"}', '{"h": "kept"}');
+INSERT INTO log VALUES (0, 6, NULL, NULL, '{"k": "b", "v": "x", "t": "2026-01-05T00:00:45Z"}', '{"h": "kept"}');
 CALL stream_engine.wait('s', '1 minute');
 SELECT "offset", headers FROM stream_engine.dead_letters WHERE stream = 's'::regclass;
 ALTER FOREIGN TABLE s ALTER COLUMN v TYPE text;
@@ -73,7 +91,7 @@ SELECT stream_engine.retry_dead_letters('s');
 SELECT stream_engine.pause('headed');
 COMMIT;
 SELECT stream_engine.resume('headed');
-INSERT INTO log VALUES (0, 5, NULL, NULL, '{"k": "a", "v": 1, "t": "2026-01-05T00:00:41Z"}', '{"h": "last"}');
+INSERT INTO log VALUES (0, 7, NULL, NULL, '{"k": "a", "v": 1, "t": "2026-01-05T00:00:51Z"}', '{"h": "last"}');
 CALL stream_engine.wait('headed', '1 minute');
 SELECT window_start, h, n FROM headed ORDER BY 1, 2;
 SELECT count(*) AS differences FROM stream_engine.verify('headed');

@@ -22,7 +22,7 @@ SELECT stream_engine.create_stream('commented', server => 'names_server', topic 
 		CONSTRAINT c -- one more
 			CHECK (v < 10) -- at last $$);
 SELECT attname, attfdwoptions, attnotnull FROM pg_attribute WHERE attrelid = 'commented'::regclass AND attnum > 0;
-SELECT conname, pg_get_constraintdef(oid) FROM pg_constraint WHERE conrelid = 'commented'::regclass ORDER BY 1;
+SELECT conname, pg_get_constraintdef(oid) FROM pg_constraint WHERE conrelid = 'commented'::regclass AND contype = 'c' ORDER BY 1;
 SELECT stream_engine.drop_stream('commented');
 
 -- a temporary or system table of the same name is another one

@@ -130,6 +130,14 @@ INSERT INTO log VALUES (0, 11, NULL, NULL, '{"k": "b", "secret": 1, "t": "2026-0
 CALL stream_engine.wait('q', '1 minute');
 SELECT sum(n) FROM q;
 
+-- types of the table behind a stream that are not what they were
+ALTER TABLE log ALTER COLUMN key TYPE bigint USING 5;
+INSERT INTO log VALUES (0, 12, NULL, 7, '{"k": "c", "secret": 1, "t": "2026-01-05T00:02:00Z"}');
+CALL until($$ EXISTS (SELECT FROM stream_engine.stat_workers WHERE message LIKE '%of type bytea%') $$);
+ALTER TABLE log ALTER COLUMN key TYPE bytea USING NULL;
+CALL stream_engine.wait('q', '1 minute');
+SELECT sum(n) FROM q;
+
 SELECT stream_engine.drop_stream('s', cascade => true);
 DROP SCHEMA readers CASCADE;
 DROP SCHEMA privileges CASCADE;

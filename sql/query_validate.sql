@@ -166,7 +166,7 @@ SELECT validate_query('SELECT array_agg(category) FROM orders GROUP BY tumble(ev
 SELECT validate_query('SELECT string_agg(category, code) FROM orders GROUP BY tumble(event_time, ''1 hour'')');
 SELECT validate_query('SELECT jsonb_agg(category) FROM orders GROUP BY tumble(event_time, ''1 hour'')');
 -- some versions do not have these
-SELECT call FROM unnest('{any_value(category),array_agg(ARRAY[category]),xmlagg(document::text::xml),json_objectagg(code: category)}'::text[]) AS call
+SELECT call FROM unnest('{any_value(category),array_agg(ARRAY[category]),xmlagg(document::text::xml),json_objectagg(code: category),"max(ROW(category, code))::text"}'::text[]) AS call
 	WHERE sqlstate_of(format('SELECT %s FROM orders GROUP BY tumble(event_time, ''1 hour'')', call)) = 'accepted';
 CREATE AGGREGATE query_own.last_of(integer) (sfunc = int4larger, stype = integer);
 SELECT validate_query('SELECT query_own.last_of(quantity) FROM orders GROUP BY tumble(event_time, ''1 hour'')');

@@ -28,6 +28,11 @@
 #	The wheels know neither ICU nor LLVM nor NLS and lack the Perl modules of the
 #	tests, so those of version 15 drive all servers.  The servers of 16 and later
 #	are also what 180_fault_upgrade.pl upgrades to: from 16, and to 16 from 15.
+#	That one's tree is brought up to date before, so let no other run use it then:
+#	of runs side by side, one of 16 starts last.
+#
+#	What is tested is the source as it is when a version's turn comes.  The commit
+#	is told; change nothing until the last version has been built.
 #
 #	Servers that are built here tell valgrind what they do with memory (USE_VALGRIND),
 #	so that it sees the use of memory that was freed or never set.  Under valgrind a
@@ -178,19 +183,25 @@ find_pg_config()
 # Tests
 # ---------------------------------------------------------------------------
 
-# upgrade_source VERSION: prints the programs of the server with the extension that is
-# upgraded to this one, if there is such a one.
+# upgrade_source VERSION NAME...: prints the programs of the server with the extension
+# that is upgraded to this one, if that is among the tests.
 upgrade_source()
 {
-	local from=16 pg_config bin
+	local from=16 version=$1 pg_config
 
-	case $1 in
+	shift
+	case $version in
 		15 | *-*) return ;;
 		16) from=15 ;;
 	esac
-	[ -d "$SE_VERSIONS/tree/$from" ] && pg_config=$(find_pg_config $from) || return 0
-	bin=$SE_VERSIONS/tree/$from/root$("$pg_config" --bindir)
-	[ ! -x "$bin/pg_ctl" ] || printf '%s\n' "$bin"
+	"$here/check.sh" --list "$@" | grep -q '_fault_upgrade\.pl$' || return 0
+	say "building what is upgraded to $version, on PostgreSQL $from"
+	pg_config=$(find_pg_config $from) || return 1
+	PG_CONFIG=$pg_config SE_TREE=$SE_VERSIONS/tree/$from SE_FAILPOINTS=1 bash -euo pipefail -c '
+		. "$0/lib.sh"
+		se_init
+		se_build >&2
+		printf "%s\n" "$SE_BIN"' "$here"
 }
 
 # outcome GROUP LOG: how the tests of a group ended, as check.sh tells.
@@ -226,11 +237,17 @@ valgrind_reports()
 	}
 }
 
+# commit: which one the source is of, as far as git knows.
+commit()
+{
+	git -C "$here" describe --always --dirty --abbrev=10 2>/dev/null || echo unknown
+}
+
 # run_version VERSION: runs check.sh on one server, adds a line to the table.
 run_version()
 {
 	local version=$1 log=$SE_VERSIONS/log/$1 reports=$SE_VERSIONS/log/$1.reports
-	local pg_config build warnings status=0 which=("${names[@]}") settings=()
+	local pg_config old_bin build warnings status=0 which=("${names[@]}") settings=()
 
 	[ ${#which[@]} -gt 0 ] || read -ra which <<<"$(default_names "$version")"
 	if ! pg_config=$(find_pg_config "$version"); then
@@ -243,9 +260,12 @@ run_version()
 		settings=(SE_VALGRIND_LOGS="$reports" SE_TEST_TIMEOUT="${SE_TEST_TIMEOUT:-7200}"
 			PG_TEST_TIMEOUT_DEFAULT=1800)
 	fi
-	say "testing on $("$pg_config" --version): ${which[*]}"
-	env "${settings[@]}" PG_CONFIG="$pg_config" SE_TREE="$SE_VERSIONS/tree/$version" \
-		SE_OLD_BIN="$(upgrade_source "$version")" \
+	if ! old_bin=$(upgrade_source "$version" "${which[@]}"); then
+		say "there is nothing to upgrade to $version"
+		status=1
+	fi
+	say "testing commit $(commit) on $("$pg_config" --version): ${which[*]}"
+	env "${settings[@]}" PG_CONFIG="$pg_config" SE_TREE="$SE_VERSIONS/tree/$version" SE_OLD_BIN="$old_bin" \
 		"$here/check.sh" "${options[@]}" "${which[@]}" 2>&1 | tee "$log" | sed -u "s/^/$version  /" || status=1
 	if [[ $version == *-valgrind ]]; then
 		valgrind_reports "$reports" || status=1
@@ -265,42 +285,48 @@ run_version()
 	return $status
 }
 
-long=0
-for arg in "$@"; do
-	case $arg in
-		15 | 16 | 17 | 18) versions+=("$arg") ;;
-		--cassert) versions+=(15-cassert) ;;
-		--valgrind) versions+=(17-valgrind) ;;
-		--long)
-			long=1
-			options+=("$arg")
-			;;
-		-*)
-			sed -n 's/^# \{0,1\}usage: /usage: /p' "${BASH_SOURCE[0]}" >&2
-			exit 2
-			;;
-		*) names+=("$arg") ;;
-	esac
-done
-if [ ${#versions[@]} -eq 0 ]; then
-	versions=(15 16 17 18)
-	[ $long = 0 ] || versions+=(15-cassert 17-valgrind)
-fi
-
-mkdir -p "$SE_VERSIONS/server" "$SE_VERSIONS/tree" "$SE_VERSIONS/log"
-SE_VERSIONS=$(cd "$SE_VERSIONS" && pwd -P)
-passed=0
-failed=0
 table=()
-for version in "${versions[@]}"; do
-	if run_version "$version"; then
-		passed=$((passed + 1))
-	else
-		failed=$((failed + 1))
-	fi
-done
 
-printf '%-12s %-9s %-12s %-20s %s\n' version server build regress tap
-printf '%s\n' "${table[@]}"
-printf '%d passed, %d failed\n' "$passed" "$failed"
-[ "$failed" -eq 0 ] && [ "$passed" -gt 0 ]
+main()
+{
+	local long=0 passed=0 failed=0 arg version
+
+	for arg in "$@"; do
+		case $arg in
+			15 | 16 | 17 | 18) versions+=("$arg") ;;
+			--cassert) versions+=(15-cassert) ;;
+			--valgrind) versions+=(17-valgrind) ;;
+			--long)
+				long=1
+				options+=("$arg")
+				;;
+			-*)
+				sed -n 's/^# \{0,1\}usage: /usage: /p' "${BASH_SOURCE[0]}" >&2
+				exit 2
+				;;
+			*) names+=("$arg") ;;
+		esac
+	done
+	if [ ${#versions[@]} -eq 0 ]; then
+		versions=(15 16 17 18)
+		[ $long = 0 ] || versions+=(15-cassert 17-valgrind)
+	fi
+
+	mkdir -p "$SE_VERSIONS/server" "$SE_VERSIONS/tree" "$SE_VERSIONS/log"
+	SE_VERSIONS=$(cd "$SE_VERSIONS" && pwd -P)
+	for version in "${versions[@]}"; do
+		if run_version "$version"; then
+			passed=$((passed + 1))
+		else
+			failed=$((failed + 1))
+		fi
+	done
+
+	printf '%-12s %-9s %-12s %-20s %s\n' version server build regress tap
+	printf '%s\n' "${table[@]}"
+	printf '%d passed, %d failed\n' "$passed" "$failed"
+	[ "$failed" -eq 0 ] && [ "$passed" -gt 0 ]
+}
+
+# One line, so that nothing is read from a file that may have changed meanwhile.
+main "$@"; exit

@@ -210,6 +210,9 @@ extern void se_worker_reload(void);
 extern void se_worker_phase(SePhase phase); /* also pg_stat_activity */
 extern void se_worker_message(const char *message); /* "" clears */
 
+/* To be called now and then while all is well: forgets old failures of the slot. */
+extern void se_slot_is_well(SeSlot *slot, TimestampTz now);
+
 /* Tell waiters that a reader has committed. */
 extern void se_progress_broadcast(void);
 

@@ -448,6 +448,19 @@ se_slot_detach(SeSlot *slot, int exit_code, int sqlstate, const char *message)
 	ConditionVariableBroadcast(&se_shared->slots_changed);
 }
 
+/* A process that has run well for long is not to be judged by those before it. */
+void
+se_slot_is_well(SeSlot *slot, TimestampTz now)
+{
+	if ((slot->attempts == 0 && slot->failures == 0) ||
+		!TimestampDifferenceExceeds(slot->started, now, HEALTHY_MS))
+		return;
+	LWLockAcquire(se_shared->lock, LW_EXCLUSIVE);
+	slot->attempts = 0;
+	slot->failures = 0;
+	LWLockRelease(se_shared->lock);
+}
+
 /*
  * For a manager that has nothing left to do: true, and from now on a wake-up
  * starts another one, unless somebody has woken it since it read "wakes" and

@@ -34,6 +34,7 @@
 #include "utils/lsyscache.h"
 #include "utils/rangetypes.h"
 #include "utils/regproc.h"
+#include "utils/typcache.h"
 
 #include "compat/compat.h"
 #include "query.h"
@@ -280,6 +281,8 @@ compile_keys(Compiler *compiler)
 static int
 tell_of_distinct(const Aggref *aggref)
 {
+	TypeCacheEntry *type;
+
 	if (aggref->aggkind != AGGKIND_NORMAL || aggref->aggdistinct != NIL || aggref->aggvariadic ||
 		get_func_namespace(aggref->aggfnoid) != PG_CATALOG_NAMESPACE ||
 		aggref->aggargtypes == NIL)
@@ -287,6 +290,10 @@ tell_of_distinct(const Aggref *aggref)
 	for (int i = 1; i < list_length(aggref->aggargtypes); i++)
 		if (!IsA(list_nth_node(TargetEntry, aggref->args, i)->expr, Const))
 			return 0;
+	type = lookup_type_cache(linitial_oid(aggref->aggargtypes),
+							 TYPECACHE_CMP_PROC | TYPECACHE_HASH_PROC);
+	if (!OidIsValid(type->cmp_proc) || !OidIsValid(type->hash_proc))
+		return 0;
 	return errhint("Over distinct values it is, as %s(DISTINCT ...).",
 				   get_func_name(aggref->aggfnoid));
 }

@@ -15,9 +15,10 @@
 #include "reader.h"
 
 /*
- * An error that may pass, or be nobody's fault, is tried again; but others are not to wait for
- * a query that it comes back with.  Give that a reader of its own, in a transaction of its own,
- * where it goes on trying; it is merged again when it has caught up.  False: it has one.
+ * An error that may pass, or be nobody's fault, is tried again, and a table that is locked is
+ * waited for; but others are not to wait for a query that this happens to again and again, or for
+ * long.  Give that a reader of its own, in a transaction of its own, where it goes on trying; it
+ * is merged again when it has caught up.  False: it has one.
  */
 bool
 se_query_isolate(int32 query)
@@ -42,7 +43,7 @@ se_query_isolate(int32 query)
 	se_worker_commit();
 	if (shared)
 		ereport(LOG,
-				(errmsg("query %d gets a reader of its own, since it fails again and again", query)));
+				(errmsg("query %d gets a reader of its own, so that others do not wait for it", query)));
 	return shared;
 }
 

@@ -239,37 +239,42 @@ is_wanted(const SeReaderDef *def, const SeStream *stream, const List *queries)
 		(def->head || queries != NIL);
 }
 
-/* Whether nobody has the result tables of the reader's queries for himself; in a catalog scope. */
-static bool
-results_are_free(Oid type, Datum key)
+/*
+ * The query, of those of the reader, whose result table somebody has for himself; 0 if there is
+ * none.  In a catalog scope.
+ */
+static int32
+query_kept_out(Oid type, Datum key)
 {
-	bool		result = true;
-
-	se_spi("SELECT q.result::oid FROM stream_engine.query_progress p"
+	se_spi("SELECT q.id, q.result::oid FROM stream_engine.query_progress p"
 		   " JOIN stream_engine.query q ON q.id = p.query"
 		   " WHERE p.reader = $1 AND q.state = 'running'", 1, &type, &key, NULL, SPI_OK_SELECT);
-	for (uint64 i = 0; i < SPI_processed && result; i++)
+	for (uint64 i = 0; i < SPI_processed; i++)
 	{
+		HeapTuple	tuple = SPI_tuptable->vals[i];
 		bool		isnull;
-		Datum		relid = SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &isnull);
+		Datum		query = SPI_getbinval(tuple, SPI_tuptable->tupdesc, 1, &isnull);
+		Datum		relid = SPI_getbinval(tuple, SPI_tuptable->tupdesc, 2, &isnull);
 
-		result = ConditionalLockRelationOid(DatumGetObjectId(relid), RowExclusiveLock);
+		if (!ConditionalLockRelationOid(DatumGetObjectId(relid), RowExclusiveLock))
+			return DatumGetInt32(query);
 	}
-	return result;
+	return 0;
 }
 
 /*
- * Whether no transaction is about to change the reader's row or a result table.
- * While one is, the reader holds no lock that it could want.
+ * Whether no transaction is about to change the reader's row or a result table, and then of
+ * which query, else 0.  While one is, the reader holds no lock that it could want.
  */
 bool
-se_definition_is_settled(int32 reader_id)
+se_definition_is_settled(int32 reader_id, int32 *kept_out)
 {
 	SeCatalogScope scope;
 	Oid			type = INT4OID;
 	Datum		key = Int32GetDatum(reader_id);
 	bool		result = true;
 
+	*kept_out = 0;
 	if (!se_worker_begin())
 		return true;
 	PushActiveSnapshot(GetTransactionSnapshot());
@@ -279,7 +284,10 @@ se_definition_is_settled(int32 reader_id)
 		result = se_spi("SELECT FROM stream_engine.reader WHERE id = $1", 1, &type, &key, NULL,
 						SPI_OK_SELECT) == 0;
 	else
-		result = results_are_free(type, key);
+	{
+		*kept_out = query_kept_out(type, key);
+		result = *kept_out == 0;
+	}
 	se_catalog_end(&scope);
 	PopActiveSnapshot();
 	se_worker_commit();

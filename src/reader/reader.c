@@ -64,6 +64,9 @@
 /* Failures in a row after which a query that is blamed gets a reader of its own. */
 #define ISOLATE_ATTEMPTS 2
 
+/* The same, when its result table has been locked for so long. */
+#define ISOLATE_LOCKED_MS 2000
+
 /* A cycle is committed early when its memtables and rows are this large. */
 #define CYCLE_MEMORY (64 * 1024 * 1024)
 
@@ -788,6 +791,7 @@ run_reader(Reader *reader)
 		}
 		if (reader->staging != NULL && !reader->in_cycle)
 			se_staging_rotate(reader->staging, now);
+		se_slot_is_well(se_my_slot, now);
 
 		if (!reader->in_cycle)
 			se_merge_look(reader, now);
@@ -908,11 +912,26 @@ one_life(void)
 static void
 reader_loop(void)
 {
+	TimestampTz waits_since = 0;
+
 	while (!se_worker_must_stop())
 	{
-		if (!se_definition_is_settled(my_reader))
+		int32		kept_out;
+
+		if (!se_definition_is_settled(my_reader, &kept_out))
+		{
+			TimestampTz now = GetCurrentTimestamp();
+
+			/* others do not wait for a table that somebody has locked */
+			if (kept_out == 0 || waits_since == 0)
+				waits_since = now;
+			else if (now - waits_since >= ISOLATE_LOCKED_MS * 1000 && se_query_isolate(kept_out))
+				continue;
 			(void) se_worker_wait(-1, CHECK_DEFINITION_MS);
-		else if (one_life() == OUTCOME_LEAVE)
+			continue;
+		}
+		waits_since = 0;
+		if (one_life() == OUTCOME_LEAVE)
 			break;
 	}
 }

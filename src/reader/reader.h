@@ -288,7 +288,7 @@ extern bool se_relations_changed;	/* since the definition was read */
 extern bool se_stream_changed;
 extern Reader *se_reader_prepare(int32 reader_id, MemoryContext context);
 extern void se_relation_invalidated(Datum arg, Oid relid);
-extern bool se_definition_is_settled(int32 reader_id);
+extern bool se_definition_is_settled(int32 reader_id, int32 *kept_out);
 
 /* partitions.c */
 extern void se_partitions_load(Reader *reader);

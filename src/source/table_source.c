@@ -272,6 +272,25 @@ query_text(const TableSource *source, TableQuery query)
 	return NULL;				/* keep compiler quiet */
 }
 
+/* The table may have been altered since it was opened: what it gives is taken as these types. */
+static void
+check_result(const TableSource *source, TableQuery query)
+{
+	static const Oid types[TABLE_QUERIES][5] = {
+		[QUERY_RECORDS] = {INT8OID, TIMESTAMPTZOID, BYTEAOID, BYTEAOID, JSONBOID},
+		[QUERY_BOUNDS] = {INT8OID, INT8OID},
+		[QUERY_COUNT] = {INT4OID},
+		[QUERY_TIME] = {INT8OID}
+	};
+
+	for (int i = 0; i < SPI_tuptable->tupdesc->natts; i++)
+		if (SPI_gettypeid(SPI_tuptable->tupdesc, i + 1) != types[query][i])
+			ereport(ERROR,
+					(errcode(ERRCODE_DATATYPE_MISMATCH),
+					 errmsg("a column of %s is not of type %s any more", source->relation,
+							format_type_be(types[query][i]))));
+}
+
 /*
  * Run one of the queries as the source's user; the result is in SPI_tuptable
  * until end_query().
@@ -311,6 +330,7 @@ begin_query(TableSource *source, TableQuery query, int32 partition, int64 offset
 	}
 	if (SPI_execute_plan(source->plans[query], values, nulls, true, 0) != SPI_OK_SELECT)
 		elog(ERROR, "query of the table source failed");
+	check_result(source, query);
 }
 
 static void

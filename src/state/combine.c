@@ -64,6 +64,13 @@ struct SeCombineCall
 	ExprContext *agg_context;
 };
 
+/* Whether values of the type do not say by themselves, to any process, what they hold. */
+bool
+se_type_is_anonymous(Oid type)
+{
+	return type == RECORDOID || type == RECORDARRAYOID;
+}
+
 /*
  * Why the aggregate cannot be run in parts, or NULL.
  */
@@ -73,9 +80,15 @@ se_combine_refusal(const Aggref *aggref)
 	HeapTuple	tuple;
 	Form_pg_aggregate form;
 	const char *reason = NULL;
+	ListCell   *lc;
 
 	if (aggref->aggdistinct != NIL)
 		return se_distinct_refusal(aggref);
+	foreach(lc, aggref->args)
+	{
+		if (se_type_is_anonymous(exprType((Node *) lfirst_node(TargetEntry, lc)->expr)))
+			return "Its argument is an anonymous row, whose columns are known to one process only.";
+	}
 
 	tuple = SearchSysCache1(AGGFNOID, ObjectIdGetDatum(aggref->aggfnoid));
 	if (!HeapTupleIsValid(tuple))

@@ -16,11 +16,18 @@
  *	  values is the null state.  The bytes of a set: one that says whether NULL
  *	  is in it, then the values one behind the other, those of variable length
  *	  behind their lengths.
+ *
+ *	  An anonymous row, as in count(DISTINCT (a, b)), says what its columns are by a number
+ *	  that each process gives itself.  It is given the number anew when it is read.
  */
 #include "postgres.h"
 
+#include "access/htup_details.h"
 #include "access/tupmacs.h"
+#include "catalog/pg_type.h"
 #include "common/hashfn.h"
+#include "executor/executor.h"
+#include "funcapi.h"
 #include "nodes/nodeFuncs.h"
 #include "parser/parse_clause.h"
 #include "utils/datum.h"
@@ -28,6 +35,7 @@
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/sortsupport.h"
+#include "utils/typcache.h"
 
 #include "source/vector.h"
 #include "state/state_internal.h"
@@ -40,6 +48,7 @@ struct SeDistinctDef
 	Oid			type;			/* of the values */
 	int16		typlen;
 	bool		typbyval;
+	TupleDesc	row;			/* of anonymous rows; else NULL */
 	Oid			collation;
 	FmgrInfo	hash;
 	FmgrInfo	equal;
@@ -79,6 +88,31 @@ first_clause(const Aggref *aggref)
 	return NULL;
 }
 
+static Node *
+first_argument(const Aggref *aggref)
+{
+	return (Node *) linitial_node(TargetEntry, aggref->args)->expr;
+}
+
+/* The columns of an anonymous row that can be hashed and sorted, else NIL. */
+static List *
+row_columns(Node *argument)
+{
+	List	   *columns = IsA(argument, RowExpr) ? ((RowExpr *) argument)->args : NIL;
+	ListCell   *cell;
+
+	foreach(cell, columns)
+	{
+		TypeCacheEntry *type = lookup_type_cache(exprType(lfirst(cell)),
+												 TYPECACHE_CMP_PROC | TYPECACHE_HASH_PROC);
+
+		if (se_type_is_anonymous(type->type_id) ||
+			!OidIsValid(type->cmp_proc) || !OidIsValid(type->hash_proc))
+			return NIL;
+	}
+	return columns;
+}
+
 /*
  * Why the aggregate, which has DISTINCT, cannot be run over a set, or NULL.
  */
@@ -86,8 +120,7 @@ const char *
 se_distinct_refusal(const Aggref *aggref)
 {
 	const SortGroupClause *clause;
-	Oid			left;
-	Oid			right;
+	Node	   *argument = first_argument(aggref);
 
 	for (int i = 1; i < list_length(aggref->args); i++)
 	{
@@ -95,9 +128,9 @@ se_distinct_refusal(const Aggref *aggref)
 			return "It has DISTINCT over several arguments.";
 	}
 	clause = first_clause(aggref);
-	if (clause == NULL || !OidIsValid(clause->sortop) ||
-		!get_op_hash_functions(clause->eqop, &left, &right) ||
-		get_typlen(exprType((Node *) linitial_node(TargetEntry, aggref->args)->expr)) == -2)
+	if (clause == NULL || !OidIsValid(clause->sortop) || get_typlen(exprType(argument)) == -2 ||
+		!(se_type_is_anonymous(exprType(argument)) ? row_columns(argument) != NIL :
+		  clause->hashable))
 		return "Its argument is of a type that cannot be hashed and sorted.";
 	return NULL;
 }
@@ -111,8 +144,10 @@ se_distinct_compile(const Aggref *aggref, SeCombineCall *call, bool strict, Memo
 	Oid			hash;
 	Oid			hash_right;
 
-	def->type = exprType((Node *) linitial_node(TargetEntry, aggref->args)->expr);
+	def->type = exprType(first_argument(aggref));
 	get_typlenbyval(def->type, &def->typlen, &def->typbyval);
+	if (se_type_is_anonymous(def->type))
+		def->row = BlessTupleDesc(ExecTypeFromExprList(row_columns(first_argument(aggref))));
 	def->collation = aggref->inputcollid;
 	if (!get_op_hash_functions(clause->eqop, &hash, &hash_right))
 		elog(ERROR, "could not find hash function for operator %u", clause->eqop);
@@ -146,7 +181,12 @@ se_distinct_compile(const Aggref *aggref, SeCombineCall *call, bool strict, Memo
 uint32
 se_distinct_stamp(const SeDistinctDef *def)
 {
-	return hash_combine(hash_combine(def->type, def->equal.fn_oid), def->keeps_null);
+	uint32		stamp = hash_combine(hash_combine(def->type, def->equal.fn_oid),
+									 def->keeps_null);
+
+	for (int i = 0; def->row != NULL && i < def->row->natts; i++)
+		stamp = hash_combine(stamp, TupleDescAttr(def->row, i)->atttypid);
+	return stamp;
 }
 
 static void
@@ -356,7 +396,8 @@ next_value(const SeDistinctDef *def, const char **at, const char *end)
 		memcpy(&len, *at, sizeof(len));
 		*at += sizeof(len);
 	}
-	if (end - *at < len)
+	if (end - *at < len ||
+		(def->row != NULL && (Size) len + VARHDRSZ < SizeofHeapTupleHeader))
 		corrupted();
 
 	copy = palloc(Max((Size) len + VARHDRSZ, sizeof(Datum)));
@@ -367,6 +408,8 @@ next_value(const SeDistinctDef *def, const char **at, const char *end)
 	}
 	else
 		memcpy(copy, *at, len);
+	if (def->row != NULL)
+		HeapTupleHeaderSetTypMod((HeapTupleHeader) copy, def->row->tdtypmod);
 	*at += len;
 	return fetch_att(copy, def->typbyval, def->typlen);
 }

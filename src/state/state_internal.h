@@ -401,6 +401,7 @@ extern void se_combine_bytes(SeMemtable *table, const SeStateDef *state, const S
 extern bool se_combine_check(const SeStateDef *state, uint32 len);
 extern Datum se_combine_result(SeMemtable *table, const SeStateDef *state, SeGroup *group,
 							   bool *isnull);
+extern bool se_type_is_anonymous(Oid type);
 extern const char *se_combine_refusal(const Aggref *aggref);
 extern Datum se_combine_run(SeCombineCall *call, const NullableDatum *values, uint32 nvalues,
 							int nextra, const NullableDatum *extra, bool *isnull);

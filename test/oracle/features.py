@@ -7,6 +7,8 @@
 #	All of it is drawn from a generator of its own, after the workload has been made:
 #	what generate.py draws from a seed stays the same.
 #
+import random
+
 import calendars
 from calendars import SECOND
 from simulator import FUTURE, GOOD, HELD, NEVER
@@ -63,6 +65,8 @@ def widen_queries(workload, rng, starts):
         if workload.kind == "session_retries" and rng.random() < 0.3:
             query.lateness = rng.choice((SECOND, 60 * SECOND, 3600 * SECOND))
             query.options["allowed_lateness"] = f"{query.lateness} microseconds"
+        if workload.kind == "session_changes":
+            widen_changes(query, random.Random(f"{workload.seed} {query.sql} lateness"))
         if workload.kind in ("replays", "session_retries") and rng.random() < 0.8:
             query.horizon = rng.choice((1, 20 * SECOND, 3600 * SECOND, 100 * 86400 * SECOND))
             query.options["correction_horizon"] = f"{query.horizon} microseconds"
@@ -73,6 +77,13 @@ def widen_queries(workload, rng, starts):
             widen_zones(query)
         if starts and workload.partitions > 1 and workload.kind not in ("replays", "global", "triggers", "processing") and rng.random() < 0.25:
             query.start = rng.choice((0.0, 0.3, 0.7, 1.0))
+
+
+def widen_changes(query, rng):
+    """Sessions that have ended may be open again."""
+    if rng.random() < 0.7:
+        query.lateness = rng.choice((SECOND, 20 * SECOND, 3600 * SECOND))
+        query.options["allowed_lateness"] = f"{query.lateness} microseconds"
 
 
 def widen_triggers(query, rng):

@@ -49,7 +49,8 @@ sub run_in
 
 is(run_in('UTF8'), 'b=4 \303\251a=2 \342\202\254=2' . "\n" . '7 22021', 'UTF8 holds them all');
 is(run_in('LATIN1'), 'b=2 \351a=2' . "\n" . '2 22P05, 3 22P05, 4 22P05, 7 22021, 8 22P05', 'LATIN1 has no euro sign');
-is(run_in('SQL_ASCII'), 'b=3 \303\251a=1 \342\202\254=2' . "\n" . '0 22001, 4 0A000, 7 22021',
+# Until 15 the server's own jsonb says that it does not support the character.
+like(run_in('SQL_ASCII'), qr/^b=3 \\303\\251a=1 \\342\\202\\254=2\n0 22001, 4 (?:22P05|0A000), 7 22021$/,
 	'SQL_ASCII takes bytes, and cannot write what only an escape tells');
 $node->stop;
 done_testing();

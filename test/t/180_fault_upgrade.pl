@@ -49,7 +49,8 @@ sub produce
 
 my $aggregates = join(', ', 'count(*)', 'count(v) FILTER (WHERE n > 20)',
 	(map { my $f = $_; map { "$f($_)" } qw(v n f) } qw(sum avg min max stddev var_pop)),
-	'min(k)', 'max(ts)', 'min(i)', 'max(i)', 'regr_avgy(f, v)', 'regr_sxx(f, v)', 'bit_xor(v)', 'bool_and(f > 1)');
+	'min(k)', 'max(ts)', 'min(i)', 'max(i)', 'regr_avgy(f, v)', 'regr_sxx(f, v)', 'bit_xor(v)', 'bool_and(f > 1)',
+	'count(DISTINCT n)', 'array_agg(DISTINCT k)', 'count(DISTINCT (k, f))');
 my $column = 0;
 $aggregates =~ s/(\)(?:\s*FILTER \([^)]*\))?)(, |$)/$1 . ' AS a' . $column++ . $2/ge;
 

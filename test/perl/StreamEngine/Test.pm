@@ -167,18 +167,24 @@ sub leaves_nothing
 {
 	my ($node) = @_;
 	my $readers = "SELECT count(*) FROM pg_stat_activity WHERE backend_type LIKE 'stream_engine reader%'";
+	my @databases = grep {
+		$node->safe_psql($_, "SELECT count(*) FROM pg_extension WHERE extname = 'stream_engine'")
+	} split /\n/, $node->safe_psql('postgres', 'SELECT datname FROM pg_database WHERE datallowconn AND NOT datistemplate');
 
 	wait_for(
 		$node, qq(
-		SELECT count(*) = count(DISTINCT reader) AND count(*) = ($readers AND datname = 'postgres')
-		FROM stream_engine.stat_workers WHERE kind = 'reader' AND database = 'postgres' AND pid IS NOT NULL));
-	foreach my $stream (split /\n/, $node->safe_psql('postgres', 'SELECT quote_literal(name) FROM stream_engine.streams'))
+		SELECT count(*) = count(DISTINCT (database, reader)) AND count(*) = ($readers)
+		FROM stream_engine.stat_workers WHERE kind = 'reader' AND pid IS NOT NULL));
+	foreach my $database (@databases)
 	{
-		$node->safe_psql('postgres', "SELECT stream_engine.drop_stream($stream, cascade => true)");
+		foreach my $stream (split /\n/, $node->safe_psql($database, 'SELECT quote_literal(name) FROM stream_engine.streams'))
+		{
+			$node->safe_psql($database, "SELECT stream_engine.drop_stream($stream, cascade => true)");
+		}
+		is($node->safe_psql($database, 'SELECT (SELECT count(*) FROM stream_engine.reader), (SELECT count(*) FROM stream_engine.state_log)'),
+			'0|0', "no reader and no state is left in database $database");
 	}
 	wait_for_processes($node, 0, "%$_%") foreach qw(reader manager);
-	is($node->safe_psql('postgres', 'SELECT (SELECT count(*) FROM stream_engine.reader), (SELECT count(*) FROM stream_engine.state_log)'),
-		'0|0', 'no reader and no state is left');
 	is($node->safe_psql('postgres', 'SELECT total - free FROM stream_engine.state_memory()'), '0', 'no shared memory is left');
 	$node->stop('fast');
 	wait_until($node, sub { !server_pids($node) }, 'the stopped server has no process');
