@@ -209,9 +209,15 @@ se_global_emits(ReaderQuery *query, TimestampTz now)
 }
 
 TimestampTz
-se_global_due(const ReaderQuery *query)
+se_global_due(ReaderQuery *query)
 {
-	if (query->def->trigger_interval <= 0 || !query->has_changed)
+	OpenSlice  *slice;
+
+	if (query->def->trigger_interval <= 0)
+		return DT_NOEND;
+	/* records that are not committed yet have changed their keys, too */
+	slice = the_slice(query);
+	if (!query->has_changed && (slice == NULL || slice->table == NULL))
 		return DT_NOEND;
 	if (query->last_fired == DT_NOBEGIN)
 		return DT_NOBEGIN;

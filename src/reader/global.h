@@ -21,7 +21,7 @@ extern bool se_global_fires(ReaderQuery *query);
 extern bool se_global_emits(ReaderQuery *query, TimestampTz now);
 
 /* When the interval trigger wants a commit; DT_NOEND if it does not. */
-extern TimestampTz se_global_due(const ReaderQuery *query);
+extern TimestampTz se_global_due(ReaderQuery *query);
 
 /*
  * In the commit: emit the keys whose trigger fires, log what is new.  Takes the
