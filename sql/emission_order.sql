@@ -1,7 +1,7 @@
 -- Rule: whoever watches a result table sees each key's windows come in the order of their ends, every row's revisions
--- from 0 on without a hole, is_final set once and for ever, and emitted_at the same in all rows of a transaction and
--- never moving back.  A final row is deleted only when a session takes it in, in the transaction that writes the whole,
--- or when a correction lets HAVING refuse it.  All that over commits, restarts and windows that come in parts.
+-- from 0 on without a hole, is_final set once and for ever, and emitted_at the time of the commit, never moving back.
+-- A final row is deleted only when a session takes it in, in the transaction that writes the whole unless that is open
+-- again, or when a correction lets HAVING refuse it.  All that over commits, restarts and windows that come in parts.
 SET timezone = 'UTC';
 SET client_min_messages = warning;
 CREATE SCHEMA emission;
@@ -93,7 +93,8 @@ SELECT name, count(*) FROM seen WHERE operation = 'UPDATE' AND revision <> was +
 -- final is final
 SELECT name, count(*) FROM seen WHERE operation = 'UPDATE' AND was_final AND NOT is_final GROUP BY 1;
 SELECT name, operation, count(*) FROM seen WHERE name NOT LIKE 'c%' AND (operation <> 'INSERT' OR NOT is_final OR revision <> 0) GROUP BY 1, 2;
--- the time of the transaction, which does not move back
+-- the time of the commit, which does not move back
+SELECT name, count(*) FROM seen WHERE operation <> 'DELETE' AND NOT EXISTS (SELECT FROM stream_engine.query_ledger l WHERE l.query = name::regclass AND l.committed_at = emitted_at) GROUP BY 1;
 SELECT name, count(*) FROM (SELECT name, transaction FROM seen WHERE operation <> 'DELETE' GROUP BY name, transaction HAVING count(DISTINCT emitted_at) > 1) AS t GROUP BY 1;
 SELECT name, count(*) FROM seen WHERE operation = 'UPDATE' AND emitted_at <= was_at GROUP BY 1;
 SELECT name, count(*) FROM (SELECT name, emitted_at, lag(emitted_at) OVER (PARTITION BY name ORDER BY id) AS before FROM seen WHERE operation <> 'DELETE') AS t WHERE emitted_at < before GROUP BY 1;

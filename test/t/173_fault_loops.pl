@@ -75,6 +75,7 @@ foreach my $case (
 	my ($kind, $failpoint) = @$case;
 	# Who has failed lately is given longer pauses from the beginning.
 	$node->restart;
+	wait_for_processes($node, 1, "%$_%") foreach qw(manager reader);
 	my $position = log_position($node);
 	my $failed   = qr/stream_engine $kind.*(?:ERROR|FATAL):  (?:failpoint .* reached|out of memory)/;
 
