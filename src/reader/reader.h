@@ -31,6 +31,9 @@
 #include "state/state.h"
 #include "state/state_log.h"
 
+/* Payloads of records that are processed once more: of so many bytes at a time, and one more. */
+#define SE_AGAIN_BYTES (16 * 1024 * 1024)
+
 /* Counters of one partition: deltas since the last commit. */
 typedef struct PartitionCounters
 {

@@ -52,6 +52,8 @@ copy_bytes(HeapTuple tuple, int column, int32 *length)
 	copy = palloc(*length + 1);
 	memcpy(copy, VARDATA_ANY(bytes), *length);
 	copy[*length] = '\0';
+	if ((Pointer) bytes != DatumGetPointer(value))
+		pfree(bytes);
 	return copy;
 }
 
@@ -60,17 +62,23 @@ static SeRecord *
 waiting_records(Reader *reader, int *nrecords)
 {
 	SeCatalogScope scope;
-	Oid			types[2] = {INT4OID, INT4OID};
-	Datum		values[2];
+	Oid			types[3] = {INT4OID, INT4OID, INT8OID};
+	Datum		values[3];
 	MemoryContext inner;
 	SeRecord   *records;
 
 	values[0] = Int32GetDatum(reader->def->id);
 	values[1] = Int32GetDatum(SE_BATCH_MAX);
+	values[2] = Int64GetDatum(SE_AGAIN_BYTES);
 	se_catalog_begin(&scope);
-	se_spi("SELECT partition, \"offset\", kafka_timestamp, key, payload, headers FROM stream_engine.replay"
-		   " WHERE reader = $1 AND query IS NULL ORDER BY partition, \"offset\" LIMIT $2",
-		   2, types, values, NULL, SPI_OK_SELECT);
+	/* lengths are known without reading what is stored out of line */
+	se_spi("SELECT partition, \"offset\", kafka_timestamp, key, payload, headers FROM"
+		   " (SELECT *, pg_catalog.sum(pg_catalog.octet_length(payload))"
+		   "  OVER (ORDER BY partition, \"offset\" ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS before"
+		   "  FROM (SELECT * FROM stream_engine.replay"
+		   "   WHERE reader = $1 AND query IS NULL ORDER BY partition, \"offset\" LIMIT $2) r) m"
+		   " WHERE before IS NULL OR before < $3 ORDER BY partition, \"offset\"",
+		   3, types, values, NULL, SPI_OK_SELECT);
 	inner = MemoryContextSwitchTo(reader->cycle);
 	*nrecords = (int) SPI_processed;
 	records = palloc0(sizeof(SeRecord) * Max(*nrecords, 1));

@@ -172,6 +172,8 @@ copy_bytes(HeapTuple tuple, int column, MemoryContext context, int32 *length)
 	*length = VARSIZE_ANY_EXHDR(bytes);
 	copy = MemoryContextAlloc(context, Max(*length, 1));
 	memcpy(copy, VARDATA_ANY(bytes), *length);
+	if ((Pointer) bytes != DatumGetPointer(value))
+		pfree(bytes);
 	return copy;
 }
 
@@ -193,19 +195,23 @@ static void
 take_marked(const ReaderQuery *query, RetryBatch *batch, MemoryContext context)
 {
 	SeCatalogScope scope;
-	Oid			types[2] = {INT4OID, INT4OID};
-	Datum		values[2];
+	Oid			types[3] = {INT4OID, INT4OID, INT8OID};
+	Datum		values[3];
 
 	values[0] = Int32GetDatum(query->def->id);
 	values[1] = Int32GetDatum(SE_BATCH_MAX);
+	values[2] = Int64GetDatum(SE_AGAIN_BYTES);
 	se_catalog_begin(&scope);
 	se_spi("UPDATE stream_engine.late_event l SET retry = false"
-		   " FROM (SELECT partition, \"offset\" FROM stream_engine.late_event"
-		   "  WHERE query = $1 AND retry ORDER BY partition, \"offset\" LIMIT $2) m"
+		   " FROM (SELECT partition, \"offset\", pg_catalog.sum(pg_catalog.octet_length(payload))"
+		   "  OVER (ORDER BY partition, \"offset\" ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS before"
+		   "  FROM (SELECT partition, \"offset\", payload FROM stream_engine.late_event"
+		   "   WHERE query = $1 AND retry ORDER BY partition, \"offset\" LIMIT $2) r) m"
 		   " WHERE l.query = $1 AND l.partition = m.partition AND l.\"offset\" = m.\"offset\""
+		   " AND (m.before IS NULL OR m.before < $3)"
 		   " RETURNING l.partition, l.\"offset\", l.kafka_timestamp, l.key, l.payload, l.event_time,"
 		   " pg_catalog.cardinality(l.windows), l.headers",
-		   2, types, values, NULL, SPI_OK_UPDATE_RETURNING);
+		   3, types, values, NULL, SPI_OK_UPDATE_RETURNING);
 	batch->n = (int) SPI_processed;
 	for (int i = 0; i < batch->n; i++)
 	{

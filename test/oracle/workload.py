@@ -238,7 +238,10 @@ class Run:
         self.event("BEGIN; ALTER FOREIGN TABLE s DROP CONSTRAINT IF EXISTS held;"
                    " SELECT stream_engine.retry_dead_letters('s', $$message LIKE '%held%'$$); COMMIT;", None, None)
         self.mended = True
-        self.database.until("SELECT NOT EXISTS (SELECT FROM stream_engine.replay)")
+        # a query that is paused takes them when it goes on
+        self.database.until("SELECT NOT EXISTS (SELECT FROM stream_engine.replay p WHERE EXISTS (SELECT"
+                            " FROM stream_engine.query_progress w JOIN stream_engine.query q ON q.id = w.query"
+                            " WHERE w.reader = p.reader AND q.state = 'running'))")
 
     def settle(self):
         """Until the result shows all that has been read."""
