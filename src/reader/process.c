@@ -555,16 +555,23 @@ se_add_to_slices(ReaderQuery *query, const SeBatch *batch, const int *rows,
 	}
 }
 
-/* A record beyond the calendar: no window of the query can hold it. */
+/* A good record that this query cannot take. */
 void
-se_time_fails(Reader *reader, ReaderQuery *query, const SeRecord *record)
+se_record_fails(Reader *reader, ReaderQuery *query, const SeRecord *record, const char *message)
 {
 	QueryCounters *counters = &query->counters[record->partition];
 
 	counters->failed++;
 	counters->dirty = true;
-	se_pending_failed(reader->pending, query->def->id, record,
-					  "the event time is too near the end of the range of timestamps");
+	se_pending_failed(reader->pending, query->def->id, record, message);
+}
+
+/* A record beyond the calendar: no window of the query can hold it. */
+void
+se_time_fails(Reader *reader, ReaderQuery *query, const SeRecord *record)
+{
+	se_record_fails(reader, query, record,
+					"the event time is too near the end of the range of timestamps");
 }
 
 /* A key that the result table's index cannot hold: the record fails, for this query. */
@@ -573,9 +580,8 @@ se_key_fails(Reader *reader, ReaderQuery *query, const SeRecord *record, int row
 {
 	if (se_key_fits(query->plan, se_eval_keys(query->eval), row))
 		return false;
-	query->counters[record->partition].failed++;
-	se_pending_failed(reader->pending, query->def->id, record,
-					  "the group key is too long for the index of the result table");
+	se_record_fails(reader, query, record,
+					"the group key is too long for the index of the result table");
 	return true;
 }
 

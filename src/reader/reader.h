@@ -314,6 +314,8 @@ extern void se_add_rows(Reader *reader, ReaderQuery *query, const SeBatch *batch
 						const SeRecord *records, const int *rows, int n);
 extern void se_add_to_slices(ReaderQuery *query, const SeBatch *batch, const int *rows,
 							 OpenSlice *const *slices, int n);
+extern void se_record_fails(Reader *reader, ReaderQuery *query, const SeRecord *record,
+							const char *message);
 extern void se_time_fails(Reader *reader, ReaderQuery *query, const SeRecord *record);
 extern bool se_key_fails(Reader *reader, ReaderQuery *query, const SeRecord *record, int row);
 extern void se_update_groups(ReaderQuery *query, const SeBatch *batch, OpenSlice *slice,
@@ -378,6 +380,7 @@ extern void se_query_fails(int32 reader, int64 generation, int32 query, const Er
 extern void se_stream_stops(Reader *reader);
 
 /* replay.c */
+extern void se_record_of_row(uint64 i, MemoryContext context, SeRecord *record);
 extern bool se_replay_run(Reader *reader);
 
 /* commit_times.c */

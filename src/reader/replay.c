@@ -36,11 +36,12 @@ PG_FUNCTION_INFO_V1(se_retry_dead_letters);
 
 /* ---- the reader's part ---- */
 
+/* The caller's copy of a column, with a NUL behind it; NULL if it is null. */
 static const char *
-copy_bytes(HeapTuple tuple, int column, int32 *length)
+copy_bytes(HeapTuple tuple, TupleDesc desc, int column, int32 *length)
 {
 	bool		isnull;
-	Datum		value = SPI_getbinval(tuple, SPI_tuptable->tupdesc, column, &isnull);
+	Datum		value = SPI_getbinval(tuple, desc, column, &isnull);
 	bytea	   *bytes;
 	char	   *copy;
 
@@ -57,6 +58,32 @@ copy_bytes(HeapTuple tuple, int column, int32 *length)
 	return copy;
 }
 
+/*
+ * A record that was set aside: row "i" of SPI_tuptable, whose first columns are partition, offset,
+ * kafka_timestamp, key, payload and headers.  What it points to is in "context".
+ */
+void
+se_record_of_row(uint64 i, MemoryContext context, SeRecord *record)
+{
+	MemoryContext old = MemoryContextSwitchTo(context);
+	HeapTuple	tuple = SPI_tuptable->vals[i];
+	TupleDesc	desc = SPI_tuptable->tupdesc;
+	Datum		value;
+	bool		isnull;
+
+	memset(record, 0, sizeof(SeRecord));
+	record->partition = DatumGetInt32(SPI_getbinval(tuple, desc, 1, &isnull));
+	record->offset = DatumGetInt64(SPI_getbinval(tuple, desc, 2, &isnull));
+	value = SPI_getbinval(tuple, desc, 3, &isnull);
+	record->timestamp = isnull ? SE_NO_TIMESTAMP : DatumGetTimestampTz(value);
+	record->key = copy_bytes(tuple, desc, 4, &record->key_len);
+	record->payload = copy_bytes(tuple, desc, 5, &record->payload_len);
+	record->flags = SE_RECORD_JSONB_HEADERS;
+	value = SPI_getbinval(tuple, desc, 6, &isnull);
+	record->handle = isnull ? NULL : DatumGetJsonbPCopy(value);
+	MemoryContextSwitchTo(old);
+}
+
 /* The next records that wait for this reader, in the cycle's context. */
 static SeRecord *
 waiting_records(Reader *reader, int *nrecords)
@@ -64,7 +91,6 @@ waiting_records(Reader *reader, int *nrecords)
 	SeCatalogScope scope;
 	Oid			types[3] = {INT4OID, INT4OID, INT8OID};
 	Datum		values[3];
-	MemoryContext inner;
 	SeRecord   *records;
 
 	values[0] = Int32GetDatum(reader->def->id);
@@ -79,28 +105,10 @@ waiting_records(Reader *reader, int *nrecords)
 		   "   WHERE reader = $1 AND query IS NULL ORDER BY partition, \"offset\" LIMIT $2) r) m"
 		   " WHERE before IS NULL OR before < $3 ORDER BY partition, \"offset\"",
 		   3, types, values, NULL, SPI_OK_SELECT);
-	inner = MemoryContextSwitchTo(reader->cycle);
 	*nrecords = (int) SPI_processed;
-	records = palloc0(sizeof(SeRecord) * Max(*nrecords, 1));
+	records = MemoryContextAlloc(reader->cycle, sizeof(SeRecord) * Max(*nrecords, 1));
 	for (int i = 0; i < *nrecords; i++)
-	{
-		HeapTuple	tuple = SPI_tuptable->vals[i];
-		TupleDesc	desc = SPI_tuptable->tupdesc;
-		SeRecord   *record = &records[i];
-		Datum		value;
-		bool		isnull;
-
-		record->partition = DatumGetInt32(SPI_getbinval(tuple, desc, 1, &isnull));
-		record->offset = DatumGetInt64(SPI_getbinval(tuple, desc, 2, &isnull));
-		value = SPI_getbinval(tuple, desc, 3, &isnull);
-		record->timestamp = isnull ? SE_NO_TIMESTAMP : DatumGetTimestampTz(value);
-		record->key = copy_bytes(tuple, 4, &record->key_len);
-		record->payload = copy_bytes(tuple, 5, &record->payload_len);
-		record->flags = SE_RECORD_JSONB_HEADERS;
-		value = SPI_getbinval(tuple, desc, 6, &isnull);
-		record->handle = isnull ? NULL : DatumGetJsonbPCopy(value);
-	}
-	MemoryContextSwitchTo(inner);
+		se_record_of_row(i, reader->cycle, &records[i]);
 	se_catalog_end(&scope);
 	return records;
 }

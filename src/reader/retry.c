@@ -25,7 +25,6 @@
 #include "miscadmin.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
-#include "utils/jsonb.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
@@ -157,39 +156,6 @@ typedef struct RetryBatch
 	int			nwindows[SE_BATCH_MAX]; /* as stored, perhaps not all */
 } RetryBatch;
 
-static const char *
-copy_bytes(HeapTuple tuple, int column, MemoryContext context, int32 *length)
-{
-	bool		isnull;
-	Datum		value = SPI_getbinval(tuple, SPI_tuptable->tupdesc, column, &isnull);
-	bytea	   *bytes;
-	char	   *copy;
-
-	*length = 0;
-	if (isnull)
-		return NULL;
-	bytes = DatumGetByteaPP(value);
-	*length = VARSIZE_ANY_EXHDR(bytes);
-	copy = MemoryContextAlloc(context, Max(*length, 1));
-	memcpy(copy, VARDATA_ANY(bytes), *length);
-	if ((Pointer) bytes != DatumGetPointer(value))
-		pfree(bytes);
-	return copy;
-}
-
-/* The headers of a record, or NULL. */
-static void *
-copy_headers(HeapTuple tuple, int column, MemoryContext context)
-{
-	MemoryContext old = MemoryContextSwitchTo(context);
-	bool		isnull;
-	Datum		value = SPI_getbinval(tuple, SPI_tuptable->tupdesc, column, &isnull);
-	void	   *copy = isnull ? NULL : DatumGetJsonbPCopy(value);
-
-	MemoryContextSwitchTo(old);
-	return copy;
-}
-
 /* The next marked records of a query, whose marks are taken off. */
 static void
 take_marked(const ReaderQuery *query, RetryBatch *batch, MemoryContext context)
@@ -209,29 +175,19 @@ take_marked(const ReaderQuery *query, RetryBatch *batch, MemoryContext context)
 		   "   WHERE query = $1 AND retry ORDER BY partition, \"offset\" LIMIT $2) r) m"
 		   " WHERE l.query = $1 AND l.partition = m.partition AND l.\"offset\" = m.\"offset\""
 		   " AND (m.before IS NULL OR m.before < $3)"
-		   " RETURNING l.partition, l.\"offset\", l.kafka_timestamp, l.key, l.payload, l.event_time,"
-		   " pg_catalog.cardinality(l.windows), l.headers",
+		   " RETURNING l.partition, l.\"offset\", l.kafka_timestamp, l.key, l.payload, l.headers,"
+		   " l.event_time, pg_catalog.cardinality(l.windows)",
 		   3, types, values, NULL, SPI_OK_UPDATE_RETURNING);
 	batch->n = (int) SPI_processed;
 	for (int i = 0; i < batch->n; i++)
 	{
 		HeapTuple	tuple = SPI_tuptable->vals[i];
 		TupleDesc	desc = SPI_tuptable->tupdesc;
-		SeRecord   *record = &batch->records[i];
 		bool		isnull;
-		Datum		value;
 
-		memset(record, 0, sizeof(SeRecord));
-		record->partition = DatumGetInt32(SPI_getbinval(tuple, desc, 1, &isnull));
-		record->offset = DatumGetInt64(SPI_getbinval(tuple, desc, 2, &isnull));
-		value = SPI_getbinval(tuple, desc, 3, &isnull);
-		record->timestamp = isnull ? SE_NO_TIMESTAMP : DatumGetTimestampTz(value);
-		record->key = copy_bytes(tuple, 4, context, &record->key_len);
-		record->payload = copy_bytes(tuple, 5, context, &record->payload_len);
-		record->flags = SE_RECORD_JSONB_HEADERS;
-		record->handle = copy_headers(tuple, 8, context);
-		batch->event_time[i] = DatumGetTimestampTz(SPI_getbinval(tuple, desc, 6, &isnull));
-		batch->nwindows[i] = DatumGetInt32(SPI_getbinval(tuple, desc, 7, &isnull));
+		se_record_of_row(i, context, &batch->records[i]);
+		batch->event_time[i] = DatumGetTimestampTz(SPI_getbinval(tuple, desc, 7, &isnull));
+		batch->nwindows[i] = DatumGetInt32(SPI_getbinval(tuple, desc, 8, &isnull));
 	}
 	se_catalog_end(&scope);
 }

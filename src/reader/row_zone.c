@@ -59,12 +59,7 @@ se_zone_of_row(Reader *reader, ReaderQuery *query, const SeBatch *batch, const S
 		*zone = se_window_zone(text);
 	}
 	if (*zone == NULL)
-	{
-		query->counters[record->partition].failed++;
-		query->counters[record->partition].dirty = true;
-		se_pending_failed(reader->pending, query->def->id, record,
-						  "the time zone is not recognized");
-	}
+		se_record_fails(reader, query, record, "the time zone is not recognized");
 	return *zone != NULL;
 }
 
