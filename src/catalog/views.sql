@@ -443,7 +443,7 @@ BEGIN
 		detail := 'their windows had closed';
 		SELECT pg_catalog.string_agg(v.partition::text, ', ' ORDER BY v.partition) AS partitions INTO s
 			FROM stream_engine.stat_partitions v
-			WHERE v.query = why.query AND v.watermark < t.watermark AND v.max_event_time > '-infinity';
+			WHERE v.query OPERATOR(pg_catalog.=) why.query AND v.watermark < t.watermark AND v.max_event_time > '-infinity';
 		IF s.partitions IS NOT NULL THEN
 			detail := pg_catalog.format('%s; the watermark is ahead of partition %s, for it went on by advance_watermark(), by idle_close, or while a partition was idle', detail, s.partitions);
 		END IF;

@@ -130,6 +130,8 @@ open_log(bool write, LogSnapshot which)
 	if (which != SNAPSHOT_GIVEN)
 	{
 		/* that of the catalogs can also be had while other parts of a plan run in parallel */
+		if (which == SNAPSHOT_OF_NOW)
+			InvalidateCatalogSnapshot();
 		PushActiveSnapshot(which == SNAPSHOT_OF_NOW ? GetCatalogSnapshot(RelationRelationId) :
 						   GetTransactionSnapshot());
 		log->pushed = true;
