@@ -77,8 +77,5 @@ CALL until($$ min(watermark) >= '2026-01-01' FROM stream_engine.stat_queries WHE
 SELECT source, got = theirs AS the_same, CASE WHEN got IS DISTINCT FROM theirs THEN got END AS but FROM calendar, windows_of(id) AS got ORDER BY id;
 
 \set ECHO none
-SET client_min_messages = error;
-DROP SERVER engines_1 CASCADE;
-DROP SERVER engines_2 CASCADE;
-DROP SERVER engines_3 CASCADE;
-DROP SCHEMA engines CASCADE;
+\set ends :src '/sql/engines_end.inc'
+\i :ends

@@ -114,8 +114,5 @@ FROM (SELECT *, it_rows(format('it_%s', row_number() OVER ())::regclass) AS got 
 SELECT query, counted, late, late_assignments FROM stream_engine.stat_queries WHERE stream = 't1'::regclass AND (late > 0 OR late_assignments > 0) ORDER BY query::text;
 
 \set ECHO none
-SET client_min_messages = error;
-DROP SERVER engines_1 CASCADE;
-DROP SERVER engines_2 CASCADE;
-DROP SERVER engines_3 CASCADE;
-DROP SCHEMA engines CASCADE;
+\set ends :src '/sql/engines_end.inc'
+\i :ends

@@ -88,8 +88,5 @@ CALL stream_engine.wait('tab_counts', '1 minute');
 SELECT k, n, s, m, is_final FROM tab_counts ORDER BY k;
 
 \set ECHO none
-SET client_min_messages = error;
-DROP SERVER engines_1 CASCADE;
-DROP SERVER engines_2 CASCADE;
-DROP SERVER engines_3 CASCADE;
-DROP SCHEMA engines CASCADE;
+\set ends :src '/sql/engines_end.inc'
+\i :ends

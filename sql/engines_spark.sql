@@ -81,8 +81,5 @@ SELECT v, next, n FROM multiple_keys ORDER BY 1;
 SELECT n, s, twos FROM sums;
 
 \set ECHO none
-SET client_min_messages = error;
-DROP SERVER engines_1 CASCADE;
-DROP SERVER engines_2 CASCADE;
-DROP SERVER engines_3 CASCADE;
-DROP SCHEMA engines CASCADE;
+\set ends :src '/sql/engines_end.inc'
+\i :ends

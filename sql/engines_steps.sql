@@ -176,8 +176,5 @@ SELECT id, i, does, theirs, got FROM news_of WHERE got <> in_order(theirs) ORDER
 SELECT count(*) FILTER (WHERE decoded <> counted + late) AS unaccounted, sum(decoded) AS decoded, sum(late) AS late FROM stream_engine.stat_queries;
 
 \set ECHO none
-SET client_min_messages = error;
-DROP SERVER engines_1 CASCADE;
-DROP SERVER engines_2 CASCADE;
-DROP SERVER engines_3 CASCADE;
-DROP SCHEMA engines CASCADE;
+\set ends :src '/sql/engines_end.inc'
+\i :ends
