@@ -118,16 +118,21 @@ $node->safe_psql('postgres', q(
 	-- have a definition read again from time to time
 	CREATE PROCEDURE disturb(records bigint) LANGUAGE plpgsql AS $$
 	DECLARE
-		query text;
+		name text;
+		upto bigint;
 	BEGIN
 		LOOP
-			FOREACH query IN ARRAY '{wide,hopping,sessions,totals}'::text[] LOOP
-				PERFORM stream_engine.pause(query::regclass);
+			FOREACH name IN ARRAY '{wide,hopping,sessions,totals}'::text[] LOOP
+				PERFORM stream_engine.pause(name::regclass);
 				COMMIT;
-				PERFORM stream_engine.resume(query::regclass);
+				PERFORM stream_engine.resume(name::regclass);
 				COMMIT;
-				PERFORM pg_sleep(0.3);
-				COMMIT;
+				-- it goes on for a while
+				SELECT LEAST(decoded + records / 50, records) INTO upto FROM stream_engine.stat_queries WHERE query = name::regclass;
+				WHILE (SELECT decoded < upto FROM stream_engine.stat_queries WHERE query = name::regclass) LOOP
+					PERFORM pg_sleep(0.005);
+					COMMIT;
+				END LOOP;
 			END LOOP;
 			EXIT WHEN (SELECT min(decoded) >= records / 2 FROM stream_engine.stat_queries);
 		END LOOP;
