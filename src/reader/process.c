@@ -320,9 +320,8 @@ judge_batch(Reader *reader, SeBatch *batch, const SeRecord *records, int nrecord
 			future_record(reader, partition, record, event_time[i]);
 		else
 		{
-			/* a clock that is set back does not make records late */
 			if (processing_time)
-				event_time[i] = Max(event_time[i], reader->watermark);
+				event_time[i] = read_at(reader, partition, event_time[i]);
 			accept_record(reader, partition, event_time[i], i);
 			good_rows[ngood++] = i;
 		}
@@ -389,7 +388,7 @@ judge_replayed(Reader *reader, SeBatch *batch, const SeRecord *records, int nrec
 		else
 		{
 			if (processing_time)
-				event_time[i] = Max(event_time[i], reader->watermark);
+				event_time[i] = read_at(reader, partition, event_time[i]);
 			accept_record(reader, partition, event_time[i], i);
 			good_rows[ngood++] = i;
 		}
