@@ -540,8 +540,8 @@ definition_is_current(Reader *reader)
 		reader->def->generation;
 	if (result)
 	{
-		reader->commit_wanted = DatumGetBool(SPI_getbinval(SPI_tuptable->vals[0],
-														   SPI_tuptable->tupdesc, 2, &isnull));
+		reader->commit_wanted |= DatumGetBool(SPI_getbinval(SPI_tuptable->vals[0],
+															SPI_tuptable->tupdesc, 2, &isnull));
 		reader->replay_wanted = DatumGetBool(SPI_getbinval(SPI_tuptable->vals[0],
 														   SPI_tuptable->tupdesc, 3, &isnull));
 	}
@@ -779,6 +779,8 @@ run_reader(Reader *reader)
 			if (try_discover(reader, &grown) && (grown || reader->assign_wanted) &&
 				!assign_partitions(reader, grown))
 				return OUTCOME_RELOAD;
+			if (se_partitions_end_moved(reader))
+				reader->commit_wanted = true;
 			last_discover = now;
 		}
 		if (check && !reader->dirty && now >= last_check + CHECK_DEFINITION_MS * 1000)
