@@ -39,7 +39,7 @@ say()
 
 # Packages whose presence only the package database can tell.
 packages=(gcc g++ make postgresql-15 postgresql-server-dev-15 librdkafka-dev libsimdjson-dev
-	libipc-run-perl kcat liblz4-dev python3 clang-format-14 util-linux)
+	libipc-run-perl kcat liblz4-dev python3 clang-format-14 util-linux openssl)
 
 # Is a Java of version 17 or newer there, from whatever package?
 have_java()

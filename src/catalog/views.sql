@@ -125,8 +125,8 @@ CREATE VIEW stream_engine.queries WITH (security_barrier) AS
 		pg_catalog.pg_get_userbyid(c.relowner) AS owner,
 		CASE WHEN h.home IS DISTINCT FROM stream_engine.home() THEN 'restored'
 			WHEN q.state = 'running' AND s.state <> 'running' THEN s.state ELSE q.state END AS state,
-		CASE WHEN (SELECT sum(GREATEST(p.high_offset - p.next_offset, 0)) FROM stream_engine.reader_partition p
-				WHERE p.reader = w.reader) < 10000 THEN 'live' ELSE 'backfill' END AS phase,
+		CASE WHEN (SELECT sum(CASE WHEN p.idle THEN 0 ELSE GREATEST(p.high_offset - p.next_offset, 0) END)
+				FROM stream_engine.reader_partition p WHERE p.reader = w.reader) < 10000 THEN 'live' ELSE 'backfill' END AS phase,
 		COALESCE(q.error, s.error) AS error,
 		COALESCE(q.error_sqlstate, s.error_sqlstate) AS error_sqlstate,
 		q.error_hint AS hint,
@@ -258,7 +258,7 @@ BEGIN
 			HINT = 'A query is named by its result table; see the view stream_engine.queries.';
 	END IF;
 	SELECT * INTO t FROM stream_engine.stat_queries v WHERE v.query OPERATOR(pg_catalog.=) why.query;
-	SELECT COALESCE(pg_catalog.sum(v.records), 0)::bigint AS records, COALESCE(pg_catalog.sum(v.lag), 0)::bigint AS lag,
+	SELECT COALESCE(pg_catalog.sum(v.records), 0)::bigint AS records, COALESCE(pg_catalog.sum(v.lag) FILTER (WHERE NOT v.idle), 0)::bigint AS lag,
 		COALESCE(pg_catalog.sum(v.dead), 0)::bigint AS dead, COALESCE(pg_catalog.sum(v.future), 0)::bigint AS future,
 		COALESCE(pg_catalog.sum(v.tombstones), 0)::bigint AS tombstones, COALESCE(pg_catalog.sum(v.skipped), 0)::bigint AS skipped,
 		COALESCE(pg_catalog.bool_and(v.idle), false) AS all_idle,
@@ -321,6 +321,16 @@ BEGIN
 		finding := pg_catalog.format('partition %s has stopped', p.partition);
 		detail := p.problem;
 		hint := pg_catalog.format('Decide where to go on: SELECT stream_engine.resume(%L, start => ''earliest'') or ''latest''.', q.stream);
+		held_up := true;
+		RETURN NEXT;
+	END LOOP;
+
+	FOR p IN SELECT * FROM stream_engine.stat_partitions v
+		WHERE v.query OPERATOR(pg_catalog.=) why.query AND v.idle AND v.lag > 0 AND v.problem IS NULL ORDER BY v.partition
+	LOOP
+		finding := pg_catalog.format('the last %s offsets of partition %s cannot be read yet', p.lag, p.partition);
+		detail := 'as a rule they lie behind a transaction of a producer that is still open';
+		hint := 'They are read when it ends, at the latest when the producer''s transaction.timeout.ms has passed; Kafka''s kafka-transactions.sh find-hanging shows one that does not end by itself.';
 		held_up := true;
 		RETURN NEXT;
 	END LOOP;
@@ -449,6 +459,12 @@ BEGIN
 		END IF;
 		hint := pg_catalog.format('SELECT * FROM stream_engine.late_events; %s',
 			CASE WHEN s.partitions IS NULL THEN 'a larger watermark_delay lets them in.' ELSE 'a larger watermark_delay, idle_timeout or idle_close lets them in.' END);
+		RETURN NEXT;
+	END IF;
+	IF t.late = 0 AND t.late_assignments > 0 THEN
+		finding := pg_catalog.format('%s times a window had closed when a record of it came that other windows took', t.late_assignments);
+		detail := NULL;
+		hint := 'SELECT * FROM stream_engine.late_assignments; a larger watermark_delay lets them in.';
 		RETURN NEXT;
 	END IF;
 	IF t.windows_closed > 0 AND t.rows_out = 0 THEN

@@ -79,7 +79,7 @@ typedef enum SePhase
 	SE_PHASE_STOPPING
 } SePhase;
 
-#define SE_MESSAGE_SIZE 256
+#define SE_MESSAGE_SIZE 512
 
 typedef struct SeSlot
 {
@@ -208,7 +208,7 @@ extern bool se_worker_must_stop(void);
 extern void se_worker_reload(void);
 
 extern void se_worker_phase(SePhase phase); /* also pg_stat_activity */
-extern void se_worker_message(const char *message); /* "" clears */
+extern bool se_worker_message(const char *message);
 
 /* To be called now and then while all is well: forgets old failures of the slot. */
 extern void se_slot_is_well(SeSlot *slot, TimestampTz now);

@@ -401,7 +401,10 @@ se_worker_wake_manager(void)
 		se_slot_wake_parent(se_my_slot);
 }
 
-void
+/*
+ * Show what is wrong; "" clears.  False: it is shown already.
+ */
+bool
 se_worker_message(const char *message)
 {
 	char		clean[SE_MESSAGE_SIZE];
@@ -409,10 +412,11 @@ se_worker_message(const char *message)
 	/* only this process writes it while it is attached */
 	se_message_copy(clean, message);
 	if (strcmp(clean, se_my_slot->message) == 0)
-		return;
+		return false;
 	LWLockAcquire(se_shared->lock, LW_EXCLUSIVE);
 	strlcpy(se_my_slot->message, clean, SE_MESSAGE_SIZE);
 	LWLockRelease(se_shared->lock);
+	return true;
 }
 
 void

@@ -474,12 +474,18 @@ se_reader_commit(Reader *reader)
 	for (int i = 0; i < reader->npartitions; i++)
 	{
 		ReaderPartition *partition = &reader->partitions[i];
+		int64		high;
 
 		if (partition->idle != flags[i] || !partition->stored)
 			partition->dirty = true;
 		partition->idle = flags[i];
-		partition->high_offset = Max(reader->routine->cached_high(reader->source, i),
-									 partition->high_offset);
+		high = reader->routine->cached_high(reader->source, i);
+		if (high > partition->high_offset)
+		{
+			/* what it cannot read yet is lag, too */
+			partition->high_offset = high;
+			partition->dirty = true;
+		}
 	}
 	se_partitions_commit(reader);
 	SE_FAILPOINT("commit.after_offsets");

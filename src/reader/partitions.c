@@ -589,6 +589,25 @@ se_partitions_next_move(const Reader *reader)
 	return next;
 }
 
+/*
+ * Whether the source knows of more behind what could be read of a partition than has been
+ * stored: a transaction is open there.
+ */
+bool
+se_partitions_end_moved(const Reader *reader)
+{
+	for (int i = 0; i < reader->npartitions; i++)
+	{
+		const ReaderPartition *partition = &reader->partitions[i];
+
+		if (partition->caught_up && !partition->lost &&
+			reader->routine->cached_high(reader->source, i) >
+			Max(partition->high_offset, partition->next_offset))
+			return true;
+	}
+	return false;
+}
+
 void
 se_partitions_committed(Reader *reader, TimestampTz watermark, const bool *idle)
 {

@@ -180,6 +180,7 @@ try_discover(Reader *reader, bool *grown)
 	}
 	PG_CATCH();
 	{
+		char	   *text;
 		ErrorData  *error;
 
 		MemoryContextSwitchTo(old);
@@ -190,12 +191,16 @@ try_discover(Reader *reader, bool *grown)
 		FlushErrorState();
 		AbortOutOfAnyTransaction();
 		MemoryContextSwitchTo(old);
-		if (strcmp(se_my_slot->message, error->message) != 0)
+		/* the detail is what tells one cause from another */
+		text = error->detail ? psprintf("%s: %s", error->message, error->detail) :
+			pstrdup(error->message);
+		if (se_worker_message(text))
 			ereport(LOG,
 					(errmsg("stream %s waits for its source: %s", reader->stream->name,
 							error->message),
+					 error->detail ? errdetail_internal("%s", error->detail) : 0,
 					 error->hint ? errhint("%s", error->hint) : 0));
-		se_worker_message(error->message);
+		pfree(text);
 		FreeErrorData(error);
 	}
 	PG_END_TRY();
@@ -276,11 +281,10 @@ handle_event(Reader *reader, const SeSourceEvent *event)
 			break;
 		case SE_EVENT_TRANSIENT:
 		case SE_EVENT_CONFIG:
-			if (strcmp(se_my_slot->message, event->message) != 0)
+			if (se_worker_message(event->message))
 				ereport(LOG,
 						(errmsg("stream %s: %s", reader->stream->name, event->message),
 						 event->hint[0] ? errhint("%s", event->hint) : 0));
-			se_worker_message(event->message);
 			/* what it logs in with may have been changed, in a file even */
 			if (event->sqlstate == ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION)
 				se_relations_changed = true;
@@ -540,8 +544,8 @@ definition_is_current(Reader *reader)
 		reader->def->generation;
 	if (result)
 	{
-		reader->commit_wanted = DatumGetBool(SPI_getbinval(SPI_tuptable->vals[0],
-														   SPI_tuptable->tupdesc, 2, &isnull));
+		reader->commit_wanted |= DatumGetBool(SPI_getbinval(SPI_tuptable->vals[0],
+															SPI_tuptable->tupdesc, 2, &isnull));
 		reader->replay_wanted = DatumGetBool(SPI_getbinval(SPI_tuptable->vals[0],
 														   SPI_tuptable->tupdesc, 3, &isnull));
 	}
@@ -779,6 +783,8 @@ run_reader(Reader *reader)
 			if (try_discover(reader, &grown) && (grown || reader->assign_wanted) &&
 				!assign_partitions(reader, grown))
 				return OUTCOME_RELOAD;
+			if (se_partitions_end_moved(reader))
+				reader->commit_wanted = true;
 			last_discover = now;
 		}
 		if (check && !reader->dirty && now >= last_check + CHECK_DEFINITION_MS * 1000)

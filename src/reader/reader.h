@@ -303,6 +303,7 @@ extern TimestampTz se_reader_watermark(Reader *reader, TimestampTz now, bool *id
 extern void se_partitions_committed(Reader *reader, TimestampTz watermark, const bool *idle);
 extern TimestampTz se_partitions_idle_close(Reader *reader, TimestampTz now);
 extern TimestampTz se_partitions_next_move(const Reader *reader);
+extern bool se_partitions_end_moved(const Reader *reader);
 extern void se_partitions_check(Reader *reader, SeSourceBatch *batch);
 extern void se_partition_problem(Reader *reader, int32 partition, const char *problem);
 

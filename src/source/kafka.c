@@ -34,7 +34,8 @@
  *	  Closing.  All messages and queues are given back first: a message that is
  *	  kept makes rd_kafka_destroy() wait for ever.  As it may also wait for a
  *	  dead network, it runs on a thread of its own that is left behind when it
- *	  takes too long.  A process that is exiting anyway does not destroy.
+ *	  takes too long.  A process that is exiting anyway does not destroy; with
+ *	  clients left it goes without the handlers of exit(), see leave_at_once().
  */
 #include "postgres.h"
 
@@ -68,6 +69,45 @@
 static void kafka_close(SeSource *opaque);
 
 /* ---- the client ---- */
+
+/* Clients that have threads; counted down by the threads that destroy them. */
+static int	live_clients = 0;
+
+/* The status to exit with, once the server has done what it does before. */
+static bool cleaned_up = false;
+static int	exit_status = 0;
+
+static void
+note_exit(int code, Datum arg)
+{
+	cleaned_up = true;
+	exit_status = code;
+}
+
+/*
+ * exit() has OpenSSL free what librdkafka's threads may be using at that moment,
+ * and a crash there would have the postmaster restart the whole server.  When
+ * nothing is left to be done but that, leave the rest to the kernel.
+ */
+static void
+leave_at_once(void)
+{
+	if (cleaned_up && __atomic_load_n(&live_clients, __ATOMIC_ACQUIRE) > 0)
+		_exit(exit_status);
+}
+
+/* To be called when OpenSSL has been initialised: the last handler comes first. */
+static void
+register_exit(void)
+{
+	static bool done = false;
+
+	if (done)
+		return;
+	done = true;
+	on_proc_exit(note_exit, (Datum) 0);
+	(void) atexit(leave_at_once);
+}
 
 /*
  * Tell malloc to keep what librdkafka's fetches free: with the defaults each
@@ -114,7 +154,12 @@ client_new(KafkaSource *source, char *message, size_t size)
 	client = rd_kafka_new(RD_KAFKA_CONSUMER, conf, message, size);
 	pthread_sigmask(SIG_SETMASK, &before, NULL);
 	if (client == NULL)
+	{
 		rd_kafka_conf_destroy(conf);
+		return NULL;
+	}
+	__atomic_add_fetch(&live_clients, 1, __ATOMIC_ACQ_REL);
+	register_exit();
 	return client;
 }
 
@@ -161,6 +206,7 @@ destroyer_main(void *argument)
 	Destroyer  *destroyer = argument;
 
 	rd_kafka_destroy_flags(destroyer->client, RD_KAFKA_DESTROY_F_NO_CONSUMER_CLOSE);
+	__atomic_sub_fetch(&live_clients, 1, __ATOMIC_ACQ_REL);
 	sem_post(&destroyer->done);
 	destroyer_leave(destroyer);
 	return NULL;

@@ -128,6 +128,31 @@ se_kafka_login_hint(const KafkaSource *source, char *hint, size_t size)
 				 "server's sasl_mechanism.");
 }
 
+/* librdkafka tells how long it took, too, and so the same thing differently each time. */
+static void
+drop_times(char *detail)
+{
+	char	   *times = strstr(detail, " (after ");
+
+	if (times != NULL)
+		*times = '\0';
+}
+
+/*
+ * What to do about a failure of TLS, by what OpenSSL says of it; NULL: not known.
+ */
+static const char *
+certificate_hint(const char *detail)
+{
+	if (strstr(detail, "certificate verify failed") != NULL)
+		return "The broker's certificate must be valid now, name its host, and come from an authority "
+			"that ssl_ca_pem or ssl_ca_location has.";
+	if (strstr(detail, " alert ") != NULL && strstr(detail, "certificate") != NULL)
+		return "The broker wants a certificate that it trusts: set the user mapping's "
+			"ssl_certificate_pem and ssl_key_pem.";
+	return NULL;
+}
+
 /*
  * se_kafka_event
  */
@@ -159,6 +184,7 @@ se_kafka_event(const KafkaSource *source, rd_kafka_resp_err_t error, const char 
 	event->hint[0] = '\0';
 	event->doubt = leaves_doubt(error);
 	se_kafka_copy_text(detail, sizeof(detail), text ? text : rd_kafka_err2str(error));
+	drop_times(detail);
 
 	switch (event->kind)
 	{
@@ -186,6 +212,8 @@ se_kafka_event(const KafkaSource *source, rd_kafka_resp_err_t error, const char 
 			/* FALLTHROUGH */
 		default:
 			snprintf(event->message, sizeof(event->message), "%s", detail);
+			if (certificate_hint(detail) != NULL)
+				strlcpy(event->hint, certificate_hint(detail), sizeof(event->hint));
 			break;
 	}
 	return true;
@@ -212,6 +240,7 @@ se_kafka_raise(KafkaSource *source, rd_kafka_resp_err_t error, const char *doing
 	else
 		se_kafka_copy_text(detail, sizeof(detail), rd_kafka_err2str(error));
 
+	drop_times(detail);
 	(void) classify(error, &sqlstate);
 
 	/* an answer that makes no sense is not Kafka's */
@@ -246,6 +275,7 @@ se_kafka_raise(KafkaSource *source, rd_kafka_resp_err_t error, const char *doing
 					(errcode(sqlstate),
 					 errmsg("could not reach Kafka at \"%s\"", source->brokers),
 					 errdetail("While %s: %s.", doing, detail),
+					 certificate_hint(detail) ? errhint("%s", certificate_hint(detail)) :
 					 errhint("Check the server's option bootstrap_servers, that the broker runs, and "
 							 "that it speaks the server's security_protocol.")));
 			break;

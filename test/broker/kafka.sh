@@ -4,7 +4,8 @@
 #	  Run a real Kafka broker (KRaft, one node) for the tests, and administer it.
 #
 # Usage:
-#   kafka.sh start DIR PORT [sasl_plain USER PASSWORD | scram USER PASSWORD | proxied PORT]
+#   kafka.sh start DIR PORT [sasl_plain USER PASSWORD | scram USER PASSWORD |
+#                            tls USER PASSWORD FOLDER | proxied PORT]
 #   kafka.sh stop DIR            end it in good order
 #   kafka.sh kill DIR            kill -9
 #   kafka.sh restart DIR         stop it if it runs, start it on the same data and port
@@ -22,7 +23,10 @@
 # loopback only and runs as the calling user, root or not.
 #
 # With a security argument PORT asks for that login.  A second listener without
-# login is for administration; start prints it as `admin=127.0.0.1:PORT`.
+# login is for administration; start prints it as `admin=127.0.0.1:PORT`.  With
+# tls the login is SASL_SSL with PLAIN, and `mutual=127.0.0.1:PORT` asks for a
+# client's certificate instead; FOLDER has broker.pem, the broker's key and
+# certificates, and ca.pem, what it trusts; both are read at each start.
 # "proxied" has no login; clients are told the port of a proxy, and the second
 # listener is not behind it.
 #
@@ -44,7 +48,7 @@ fail()
 
 usage()
 {
-	sed -n 's/^# \{0,1\}//; 3,21p' "${BASH_SOURCE[0]}" >&2
+	sed -n 's/^# \{0,1\}//; 3,22p' "${BASH_SOURCE[0]}" >&2
 	exit 2
 }
 
@@ -119,10 +123,19 @@ quote_property()
 	printf '%s' "${1//\\/\\\\}"
 }
 
+# login_plain USER PASSWORD: the settings of a listener that asks for them.
+login_plain()
+{
+	cat <<-PROPERTIES
+		listener.name.login.sasl.enabled.mechanisms=PLAIN
+		listener.name.login.plain.sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required $(quote_property "user_$1=$(quote_jaas "$2");")
+	PROPERTIES
+}
+
 start()
 {
 	local dir port security=${3:-} user=${4:-} password=${5:-}
-	local admin controller listeners advertised= map extra= scram=() jars
+	local admin controller mutual= listeners advertised= map extra= scram=() jars
 	[ $# -ge 2 ] || usage
 
 	[[ $2 =~ ^[0-9]+$ ]] || fail "\"$2\" is not a port"
@@ -135,7 +148,7 @@ start()
 	fi
 	mkdir -p "$dir/data" "$dir/tmp"
 
-	read -r -d '' controller admin free < <(kadmin freeport 3) || true
+	read -r -d '' controller admin mutual free < <(kadmin freeport 4) || true
 	[ "$port" = 0 ] && port=${free%%[[:space:]]*}
 
 	case $security in
@@ -150,13 +163,23 @@ start()
 			advertised=PLAINTEXT://127.0.0.1:$admin,PROXIED://127.0.0.1:$user
 			map=PLAINTEXT:PLAINTEXT,PROXIED:PLAINTEXT
 			;;
+		tls)
+			[ $# -eq 6 ] || usage
+			listeners=PLAINTEXT://127.0.0.1:$admin,LOGIN://127.0.0.1:$port,MUTUAL://127.0.0.1:$mutual
+			map=PLAINTEXT:PLAINTEXT,LOGIN:SASL_SSL,MUTUAL:SSL
+			extra="ssl.keystore.type=PEM
+ssl.keystore.location=$6/broker.pem
+ssl.truststore.type=PEM
+ssl.truststore.location=$6/ca.pem
+listener.name.mutual.ssl.client.auth=required
+$(login_plain "$user" "$password")"
+			;;
 		sasl_plain | scram)
 			[ $# -eq 5 ] || usage
 			listeners=PLAINTEXT://127.0.0.1:$admin,LOGIN://127.0.0.1:$port
 			map=PLAINTEXT:PLAINTEXT,LOGIN:SASL_PLAINTEXT
 			if [ "$security" = sasl_plain ]; then
-				extra="listener.name.login.sasl.enabled.mechanisms=PLAIN
-listener.name.login.plain.sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required $(quote_property "user_$user=$(quote_jaas "$password");")"
+				extra=$(login_plain "$user" "$password")
 			else
 				extra="listener.name.login.sasl.enabled.mechanisms=SCRAM-SHA-256,SCRAM-SHA-512
 listener.name.login.scram-sha-256.sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule required;
@@ -207,6 +230,7 @@ PROPERTIES
 	{
 		echo "bootstrap=127.0.0.1:$port"
 		echo "admin=127.0.0.1:$admin"
+		[ "$security" != tls ] || echo "mutual=127.0.0.1:$mutual"
 	} >"$dir/info"
 
 	jars=$("$here/fetch.sh" --where)

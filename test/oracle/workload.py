@@ -426,12 +426,15 @@ class Run:
         # what depends on the order of the records of a commit cannot be told
         if any(outcome(query, v, self.comparable) != outcome(query, verdict, self.comparable) for v in verdicts[1:]):
             return
-        if self.workload.partitions == 1 and commits and query.state_ttl is None and \
+        # A session that grows backwards, over the query's beginning, stays if a commit has emitted it before.
+        grows_out = query.kind == "session" and query.started and not query.emit_partial
+        if self.workload.partitions == 1 and commits and query.state_ttl is None and not grows_out and \
                 not (self.events or self.advanced or self.workload.idle_close or self.workload.clock):
             rows = [r for r in records[0] if r.offset < commits[-1].next_offset[0]]
             alone = self.simulation(query, sorted).run_alone(rows)
             if outcome(query, alone) != outcome(query, verdict) and not verdict.notes:
-                raise AssertionError("the simulator itself depends on the ledger")
+                self.compare(where, "without the ledger, simulated", *(dict(enumerate(outcome(query, v))) for v in (alone, verdict)))
+                return
 
         expected = {p: self.comparable(query, c) for p, c in verdict.counters.items() if any(c.values())}
         found = {p: self.comparable(query, c) for p, c in self.of(facts, "counters", query) if any(c.values())}

@@ -214,9 +214,14 @@ my $open = open_transaction($ends, 2, record('00:30:00'));
 $broker->produce($ends, 2, record('00:31:00'));
 wait_for_all($node, 'ends_q');
 is(counters('ends'), '4|0|0', 'records behind an open transaction are not read');
+$node->safe_psql('postgres', "ALTER FOREIGN TABLE ends OPTIONS (SET idle_timeout '500 ms')");
+wait_until($node, sub { why('ends') =~ /cannot be read yet/ }, 'why() knows of them');
+like(why('ends'), qr{^the last 2 offsets of partition 2 cannot be read yet / as a rule they lie behind a transaction of a producer that is still open / They are read when it ends}, 'why() tells of a transaction that is open');
+is(columns('ends', 'lag'), "0\n0\n2", 'what lies behind it is lag');
 end_transaction($open, 'commit');
 wait_for($node, "SELECT counted = 6 FROM stream_engine.stat_queries WHERE query = 'ends_q'::regclass");
 wait_for_all($node, 'ends_q');
+unlike(why('ends'), qr/cannot be read yet/, 'why() forgets it when it has ended');
 is_accounted($node, 'ends_q');
 is_verified($node, 'ends_q');
 

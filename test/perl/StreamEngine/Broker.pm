@@ -26,7 +26,8 @@ my @own_brokers;
 
 # new(private => 1, security => [MECHANISM, USER, PASSWORD]): a broker that
 # answers.  One with a security argument is private; ["proxied", PORT] is one whose
-# clients are told to come through a proxy on that port.
+# clients are told to come through a proxy on that port, ["tls", USER, PASSWORD,
+# FOLDER] one with certificates, see kafka.sh.
 sub new
 {
 	my ($class, %options) = @_;
@@ -66,6 +67,13 @@ sub admin
 {
 	my ($self) = @_;
 	return $self->{admin} // $self->{bootstrap};
+}
+
+# Where a broker with certificates wants its clients to have one, too.
+sub mutual
+{
+	my ($self) = @_;
+	return $self->{mutual};
 }
 
 # topic_name(WORD): a topic's name that no other test file uses.
@@ -195,6 +203,7 @@ sub _read_info
 	($self->{bootstrap}) = $info =~ /^bootstrap=(\S+)$/m
 	  or croak "kafka.sh does not say where the broker listens: $info";
 	($self->{admin}) = $info =~ /^admin=(\S+)$/m;
+	($self->{mutual}) = $info =~ /^mutual=(\S+)$/m;
 	return;
 }
 
