@@ -98,6 +98,20 @@ SET ROLE regress_retry;
 SELECT stream_engine.retry_late('tumbling');
 RESET ROLE;
 
+-- what is marked when nothing is kept any more is late again, and nobody waits for it for ever
+CALL send('01:08 h 1');
+BEGIN;
+SELECT stream_engine.retry_late('tumbling', $$ record::jsonb ->> 'kind' = 'h' $$);
+SELECT stream_engine.alter_query('tumbling', correction_horizon => '0');
+COMMIT;
+CALL stream_engine.wait('tumbling', '1 minute');
+SELECT count(*) FROM tumbling WHERE kind = 'h';
+SELECT event_time, (SELECT count(*) FROM stream_engine.late_event e JOIN stream_engine.query q ON q.id = e.query
+		WHERE e.retry AND q.result = 'tumbling'::regclass) AS marked
+	FROM stream_engine.late_events WHERE query = 'tumbling'::regclass AND record::jsonb ->> 'kind' = 'h';
+SELECT * FROM accounts WHERE query = 'tumbling'::regclass;
+SELECT * FROM stream_engine.verify('tumbling');
+
 -- late and bad records keep their headers: a query over these is given the same records again
 CREATE TABLE shipments (partition int, "offset" bigint, timestamp timestamptz, key bytea, value bytea, headers jsonb,
 	PRIMARY KEY (partition, "offset"));

@@ -112,4 +112,7 @@ extern int32 se_query_lock_reader(int32 query);
  */
 extern void se_query_split(int32 query);
 
+/* The running transaction is the commit of a reader, which has its row locked. */
+extern void se_reader_commits(int32 reader);
+
 #endif							/* SE_DDL_H */

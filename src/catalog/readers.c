@@ -23,12 +23,18 @@
  */
 #include "postgres.h"
 
+#include "access/transam.h"
+#include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "utils/builtins.h"
 
 #include "ddl.h"
 #include "engine/engine.h"
+
+/* The transaction in which a reader of this process commits. */
+static TransactionId commit_xid = InvalidTransactionId;
+static int32 commit_reader;
 
 static int32
 int_column(int column)
@@ -191,6 +197,28 @@ copy_reader(int32 query, int32 reader)
 }
 
 void
+se_reader_commits(int32 reader)
+{
+	commit_xid = GetTopTransactionId();
+	commit_reader = reader;
+}
+
+/*
+ * A trigger of the user's must not split what is being committed: what was read since the last
+ * commit is in the state already, and the positions that would be copied are before it.
+ */
+static void
+refuse_in_commit(int32 reader)
+{
+	if (reader == commit_reader && TransactionIdIsValid(commit_xid) &&
+		commit_xid == GetTopTransactionIdIfAny())
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("a query cannot be stopped by what its own reader writes"),
+				 errhint("Pause the stream, or let another session pause the query.")));
+}
+
+void
 se_query_split(int32 query)
 {
 	SeCatalogScope scope;
@@ -204,7 +232,10 @@ se_query_split(int32 query)
 	if (se_spi("SELECT FROM stream_engine.reader r WHERE r.id = $1 AND (r.head OR"
 			   " (SELECT pg_catalog.count(*) FROM stream_engine.query_progress p WHERE p.reader = r.id) > 1)",
 			   1, &type, &value, NULL, SPI_OK_SELECT) == 1)
+	{
+		refuse_in_commit(reader);
 		copy_reader(query, reader);
+	}
 	else
 		/* no other reader's queries may join this one: it is about to stop */
 		se_spi("UPDATE stream_engine.reader SET generation = generation + 1 WHERE id = $1",

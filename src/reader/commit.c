@@ -32,6 +32,7 @@
 #include "utils/syscache.h"
 #include "utils/timestamp.h"
 
+#include "catalog/ddl.h"
 #include "engine/engine.h"
 #include "global.h"
 #include "merge.h"
@@ -421,6 +422,7 @@ se_reader_commit(Reader *reader)
 		reader->in_cycle = false;
 		return false;
 	}
+	se_reader_commits(reader->def->id);
 	SE_FAILPOINT("commit.after_fence");
 	/* chunks of the log are moved under the lock that we have now: see them there */
 	PopActiveSnapshot();

@@ -277,9 +277,9 @@ retry_query(Reader *reader, ReaderQuery *query)
 bool
 se_retry_records(Reader *reader)
 {
+	/* also where nothing is kept any more since they were marked: they are late again then */
 	for (int i = 0; i < reader->nqueries; i++)
-		if (se_query_retention(&reader->queries[i]) > 0 &&
-			!retry_query(reader, &reader->queries[i]))
+		if (!retry_query(reader, &reader->queries[i]))
 			return false;
 	return true;
 }

@@ -143,6 +143,11 @@ find_input(VerifyInput *input, Oid relid)
 				 errmsg("the query has been dropped")));
 	se_check_owner(input->query->batch_view);
 	input->stream = se_stream_load(input->query->stream);
+	/* an old snapshot may have rows of what is gone */
+	if (input->stream == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("the stream has been dropped")));
 	if (input->stream->options.processing_time)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
