@@ -135,6 +135,9 @@ typedef struct SeShared
 	Oid			requests[SE_MAX_REQUESTS];
 	int			nslots;
 	SeSlot		slots[FLEXIBLE_ARRAY_MEMBER];
+	int			nprepared;		/* databases in which transactions were prepared
+								 * that wake; when full, all */
+	Oid			prepared[SE_MAX_REQUESTS];
 } SeShared;
 
 /* NULL when the library is not preloaded. */

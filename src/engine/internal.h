@@ -99,6 +99,7 @@ extern void se_wake_running_at_commit(void);
 /* Implemented in src/state: the run cache, and its locks. */
 #define SE_RUN_CACHE_TRANCHE "stream_engine_run_cache"
 #define SE_RUN_CACHE_PARTITIONS 16
+extern void se_wake_after_prepared(void);
 extern Size se_run_cache_size(void);
 extern void se_run_cache_init(void *area, bool found);
 
