@@ -95,6 +95,13 @@ se_wake_database(Oid database)
 }
 
 void
+se_wake_manager(void)
+{
+	if (se_shared != NULL)
+		se_slots_wake_manager(MyDatabaseId);
+}
+
+void
 se_wake_at_commit(void)
 {
 	wake_at_commit = true;
@@ -224,13 +231,6 @@ se_resume_database(Oid database)
 		release_holds(database);
 }
 
-static void
-at_end_of_transaction(XactEvent event, void *arg)
-{
-	switch (event)
-	{
-		case XACT_EVENT_COMMIT:
-			if (wake_at_commit || wake_running_at_commit)
 /* Whether this database has prepared transactions that would wake somebody; under the lock. */
 static bool
 has_prepared(void)
@@ -269,11 +269,22 @@ se_wake_after_prepared(void)
 		wake_database(InvalidOid, true);
 }
 
+static void
+at_end_of_transaction(XactEvent event, void *arg)
+{
+	switch (event)
+	{
+		case XACT_EVENT_COMMIT:
+			if (wake_at_commit || wake_running_at_commit)
 				wake_database(MyDatabaseId, wake_at_commit);
 			if (wake_launcher_at_commit)
 				wake_database(InvalidOid, true);
 			break;
 		case XACT_EVENT_PREPARE:
+			if (wake_at_commit || wake_running_at_commit || wake_launcher_at_commit)
+				prepare_wake();
+			break;
+		case XACT_EVENT_ABORT:
 			break;
 		default:
 			return;
@@ -281,10 +292,6 @@ se_wake_after_prepared(void)
 	wake_at_commit = wake_running_at_commit = wake_launcher_at_commit = false;
 
 	if (holding)
-			if (wake_at_commit || wake_running_at_commit || wake_launcher_at_commit)
-				prepare_wake();
-			break;
-		case XACT_EVENT_ABORT:
 	{
 		release_holds(InvalidOid);
 		holding = false;
