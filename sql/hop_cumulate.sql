@@ -102,6 +102,21 @@ SELECT count(*), count(DISTINCT (window_start, window_end, kind)) FROM growing_l
 UPDATE hopping SET n = n + 1 WHERE window_start = '2026-01-05 00:00+00' AND kind = 'a';
 SELECT window_start, problem, expected, found FROM stream_engine.verify('hopping');
 
+-- windows of thousands of slices, each of which is in thousands of windows: the first one that is open
+CREATE TABLE ticks_log (partition int, "offset" bigint, timestamp timestamptz, key bytea, value bytea,
+	PRIMARY KEY (partition, "offset"));
+INSERT INTO ticks_log SELECT 0, i, NULL, NULL, pg_catalog.convert_to(format('{"t": %s}', i), 'UTF8') FROM generate_series(0, 5999) AS i;
+CREATE SERVER ticks_server FOREIGN DATA WRAPPER stream_engine_table OPTIONS (table 'hop_cumulate.ticks_log', partitions '1');
+SELECT stream_engine.create_stream('ticks', server => 'ticks_server', topic => 'ticks',
+	columns => 't timestamptz EPOCH ''s''', event_time => 't', watermark_delay => '0', staging_retention => '0');
+SELECT stream_engine.create_query('long_hop', $$
+	SELECT count(*) AS n FROM ticks GROUP BY hop(t, '6000 seconds', every => '1 second') $$);
+CALL stream_engine.wait('ticks', '1 minute');
+SELECT stream_engine.next_window_end('long_hop');
+SELECT count(*), sum(n), max(window_end) FROM long_hop;
+
 SELECT stream_engine.drop_stream('orders', cascade => true);
+SELECT stream_engine.drop_stream('ticks', cascade => true);
 DROP SCHEMA hop_cumulate CASCADE;
 DROP SERVER hop_cumulate_server;
+DROP SERVER ticks_server;

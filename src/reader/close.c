@@ -144,12 +144,6 @@ release_memtable(ReaderQuery *query, OpenSlice *slice)
 /* ---- windows and slices ---- */
 
 static int
-compare_windows(const void *a, const void *b)
-{
-	return se_window_compare(a, b);
-}
-
-static int
 compare_slices(const void *a, const void *b)
 {
 	const OpenSlice *x = *(OpenSlice *const *) a;
@@ -176,40 +170,74 @@ se_slices_sorted(ReaderQuery *query, int *nslices)
 	return slices;
 }
 
+void
+se_window_set_add(SeWindowSet *set, const SeWindowSpec *spec, TimestampTz slice_start,
+				  TimestampTz slice_end, TimestampTz after, TimestampTz upto)
+{
+	SeWindowIterator iterator;
+	SeWindowBounds window;
+	int			at = -1;
+
+	se_window_iterate(&iterator, spec, slice_start, slice_end, NULL);
+	while (se_window_next(&iterator, &window) && window.end <= upto)
+	{
+		if (window.end <= after)
+			continue;
+		if (at < 0)
+		{
+			int			high = set->n;
+
+			at = 0;
+			while (at < high)
+			{
+				int			middle = at + (high - at) / 2;
+
+				if (se_window_compare(&set->windows[middle], &window) < 0)
+					at = middle + 1;
+				else
+					high = middle;
+			}
+		}
+		/* they come in their order, and slices that lie side by side share most of them */
+		while (at < set->n && se_window_compare(&set->windows[at], &window) < 0)
+			at++;
+		if (at < set->n && se_window_compare(&set->windows[at], &window) == 0)
+			continue;
+		if (set->n == set->capacity)
+		{
+			set->capacity = Max(set->capacity * 2, 16);
+			set->windows = set->windows ?
+				repalloc_huge(set->windows, sizeof(SeWindowBounds) * set->capacity) :
+				palloc(sizeof(SeWindowBounds) * set->capacity);
+		}
+		memmove(&set->windows[at + 1], &set->windows[at], sizeof(SeWindowBounds) * (set->n - at));
+		set->windows[at] = window;
+		set->n++;
+	}
+}
+
 SeWindowBounds *
 se_slices_windows(const ReaderQuery *query, OpenSlice **slices, int nslices, SeSliceFilter wanted,
 				  TimestampTz after, TimestampTz upto, int *nwindows)
 {
-	int			capacity = 16;
-	int			n = 0;
-	int			distinct = 0;
-	SeWindowBounds *windows = palloc(sizeof(SeWindowBounds) * capacity);
+	SeWindowSet set = {0};
+	bool		walked = false;
 
 	for (int i = 0; i < nslices; i++)
 	{
-		SeWindowIterator iterator;
-		SeWindowBounds window;
+		/* slices that have windows on both sides have all those in between */
+		bool		spans = slices[i]->first_end <= after && slices[i]->last_end > upto;
 
-		if (slices[i]->first_end > upto || slices[i]->last_end <= after)
+		if (slices[i]->first_end > upto || slices[i]->last_end <= after || (spans && walked))
 			continue;
 		if (wanted != NULL && !wanted(query, slices[i]))
 			continue;
-		se_window_iterate(&iterator, &query->plan->window, slices[i]->start, slices[i]->end, NULL);
-		while (se_window_next(&iterator, &window))
-		{
-			if (window.end > upto || window.end <= after)
-				continue;
-			if (n == capacity)
-				windows = repalloc_huge(windows, sizeof(SeWindowBounds) * (capacity *= 2));
-			windows[n++] = window;
-		}
+		walked |= spans;
+		se_window_set_add(&set, &query->plan->window, slices[i]->start, slices[i]->end, after,
+						  upto);
 	}
-	qsort(windows, n, sizeof(SeWindowBounds), compare_windows);
-	for (int i = 0; i < n; i++)
-		if (i == 0 || compare_windows(&windows[i], &windows[distinct - 1]) != 0)
-			windows[distinct++] = windows[i];
-	*nwindows = distinct;
-	return windows;
+	*nwindows = set.n;
+	return set.windows;
 }
 
 /* In several time zones a window may lie within another one. */

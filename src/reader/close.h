@@ -47,6 +47,21 @@ se_window_compare(const SeWindowBounds *x, const SeWindowBounds *y)
 }
 
 /*
+ * Windows, each once, ascending as se_window_compare has it.  Empty when it is zeroed; made
+ * in CurrentMemoryContext.
+ */
+typedef struct SeWindowSet
+{
+	SeWindowBounds *windows;
+	int			n;
+	int			capacity;
+} SeWindowSet;
+
+/* Add the windows of a slice that end within (after, upto]. */
+extern void se_window_set_add(SeWindowSet *set, const SeWindowSpec *spec, TimestampTz slice_start,
+							  TimestampTz slice_end, TimestampTz after, TimestampTz upto);
+
+/*
  * The windows that end within (after, upto] of the slices that "wanted" accepts (all if
  * NULL), ascending by end; palloc'd.
  */

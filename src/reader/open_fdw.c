@@ -191,12 +191,6 @@ find_state(OpenScan *scan)
 	se_catalog_end(&scope);
 }
 
-static int
-compare_windows(const void *a, const void *b)
-{
-	return se_window_compare(&((const OpenWindow *) a)->bounds, &((const OpenWindow *) b)->bounds);
-}
-
 /*
  * Whether a window has rows that are not in the result table as final ones: it is
  * open, or has closed and is still being emitted.
@@ -222,47 +216,51 @@ is_shown(const OpenScan *scan, OpenWindow *window)
 		se_query_completes(def, window->bounds.start, window->bounds.end);
 }
 
+/* The first slice that does not begin before a time. */
+static int
+first_slice(const OpenScan *scan, TimestampTz start)
+{
+	int			low = 0;
+	int			high = scan->nslices;
+
+	while (low < high)
+	{
+		int			middle = low + (high - low) / 2;
+
+		if (scan->slices[middle].start < start)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return low;
+}
+
 /* The open windows that have state, each with its slices. */
 static void
 find_windows(OpenScan *scan)
 {
-	int			capacity = 64;
-	int			n = 0;
-	int			distinct = 0;
-	OpenWindow *windows = palloc0(sizeof(OpenWindow) * capacity);
+	const SeQueryDef *def = scan->def;
+	TimestampTz after = def->closing ? def->closing_end - 1 : def->closed_through;
+	SeWindowSet set = {0};
 
 	for (int i = 0; i < scan->nslices; i++)
 	{
-		SeWindowIterator iterator;
-		SeWindowBounds window;
-
-		se_window_iterate(&iterator, &scan->plan->window, scan->slices[i].start,
-						  scan->slices[i].end, NULL);
-		while (se_window_next(&iterator, &window))
-		{
-			if (n == capacity)
-				windows = repalloc(windows, sizeof(OpenWindow) * (capacity *= 2));
-			windows[n].bounds = window;
-			n += is_shown(scan, &windows[n]);
-		}
+		CHECK_FOR_INTERRUPTS();
+		se_window_set_add(&set, &scan->plan->window, scan->slices[i].start, scan->slices[i].end,
+						  after, DT_NOEND);
 	}
-	qsort(windows, n, sizeof(OpenWindow), compare_windows);
-	for (int i = 0; i < n; i++)
-		if (i == 0 || compare_windows(&windows[i], &windows[distinct - 1]) != 0)
-			windows[distinct++] = windows[i];
-	for (int i = 0; i < distinct; i++)
+	scan->windows = palloc(sizeof(OpenWindow) * Max(set.n, 1));
+	for (int i = 0; i < set.n; i++)
 	{
-		int			first = 0;
+		OpenWindow *window = &scan->windows[scan->nwindows];
 
-		while (first < scan->nslices && scan->slices[first].start < windows[i].bounds.start)
-			first++;
-		windows[i].first = first;
-		while (first < scan->nslices && scan->slices[first].start < windows[i].bounds.end)
-			first++;
-		windows[i].last = first;
+		window->bounds = set.windows[i];
+		if (!is_shown(scan, window))
+			continue;
+		window->first = first_slice(scan, window->bounds.start);
+		window->last = first_slice(scan, window->bounds.end);
+		scan->nwindows++;
 	}
-	scan->windows = windows;
-	scan->nwindows = distinct;
 }
 
 static void

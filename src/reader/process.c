@@ -98,15 +98,14 @@ slice_next_close(const ReaderQuery *query, const OpenSlice *slice)
 {
 	SeWindowIterator iterator;
 	SeWindowBounds window;
-	TimestampTz next = DT_NOEND;
 
 	if (slice->first_end > query->closed_through)
 		return slice->first_end;
 	se_window_iterate(&iterator, &query->plan->window, slice->start, slice->end, NULL);
 	while (se_window_next(&iterator, &window))
 		if (window.end > query->closed_through)
-			next = Min(next, window.end);
-	return next;
+			return window.end;
+	return DT_NOEND;
 }
 
 /* The same over all open slices. */
@@ -115,6 +114,7 @@ se_query_next_close(ReaderQuery *query)
 {
 	HASH_SEQ_STATUS status;
 	OpenSlice  *slice;
+	bool		walked = false;
 
 	if (query->plan->window.kind == SE_WINDOW_SESSION)
 	{
@@ -124,7 +124,15 @@ se_query_next_close(ReaderQuery *query)
 	query->next_close = DT_NOEND;
 	hash_seq_init(&status, query->slices);
 	while ((slice = hash_seq_search(&status)) != NULL)
+	{
+		/* slices that have windows on both sides have the same one next */
+		bool		spans = slice->first_end <= query->closed_through;
+
+		if (slice->last_end <= query->closed_through || (spans && walked))
+			continue;
+		walked |= spans;
 		query->next_close = Min(query->next_close, slice_next_close(query, slice));
+	}
 }
 
 /* ---- the stream's part ---- */
@@ -221,6 +229,16 @@ accept_record(Reader *reader, ReaderPartition *partition, TimestampTz t, int row
 		partition->first_event_time = t;
 }
 
+/*
+ * With processing time, when a record was read: a clock that is set back does not make it late,
+ * whether what came before has been committed or not.
+ */
+static inline TimestampTz
+read_at(const Reader *reader, const ReaderPartition *partition, TimestampTz now)
+{
+	return Max(now, Max(reader->watermark, partition->max_event_time));
+}
+
 /* Other readers may have found records of this batch in the future, earlier. */
 static void
 learn_verdicts(Reader *reader, const SeBatch *batch, const int64 *event_time, int nrecords)
@@ -302,9 +320,8 @@ judge_batch(Reader *reader, SeBatch *batch, const SeRecord *records, int nrecord
 			future_record(reader, partition, record, event_time[i]);
 		else
 		{
-			/* a clock that is set back does not make records late */
 			if (processing_time)
-				event_time[i] = Max(event_time[i], reader->watermark);
+				event_time[i] = read_at(reader, partition, event_time[i]);
 			accept_record(reader, partition, event_time[i], i);
 			good_rows[ngood++] = i;
 		}
@@ -371,7 +388,7 @@ judge_replayed(Reader *reader, SeBatch *batch, const SeRecord *records, int nrec
 		else
 		{
 			if (processing_time)
-				event_time[i] = Max(event_time[i], reader->watermark);
+				event_time[i] = read_at(reader, partition, event_time[i]);
 			accept_record(reader, partition, event_time[i], i);
 			good_rows[ngood++] = i;
 		}
