@@ -190,6 +190,7 @@ se_alter_stream(PG_FUNCTION_ARGS)
 	relid = PG_GETARG_OID(STREAM_NAME);
 	changes.stream = se_find_stream(relid);
 	/* before any row: readers hold it while they wait for their rows */
+	se_wake_manager();
 	LockRelationOid(relid, AccessExclusiveLock);
 	if (get_rel_name(relid) == NULL)
 		ereport(ERROR,

@@ -599,6 +599,34 @@ se_catalog_reader_failed(int32 reader, const char *message, int sqlstate)
 }
 
 bool
+se_catalog_reader_is_asked(int32 reader, int64 generation, int pid, int waited_ms)
+{
+	SeCatalogScope scope;
+	Oid			types[4] = {INT4OID, INT8OID, INT4OID, INT4OID};
+	Datum		values[4];
+	bool		result;
+
+	values[0] = Int32GetDatum(reader);
+	values[1] = Int64GetDatum(generation);
+	values[2] = Int32GetDatum(pid);
+	values[3] = Int32GetDatum(waited_ms);
+	se_catalog_begin(&scope);
+	/* who waits for a row has its tuple locked and waits for the transaction that has changed it */
+	result = se_spi("SELECT FROM stream_engine.reader r JOIN stream_engine.stream s ON s.id = r.stream"
+					" WHERE r.id = $1 AND ((r.generation <> $2 AND $2 <> 0) OR EXISTS (SELECT"
+					"  FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_locks t ON t.pid = l.pid"
+					"  JOIN pg_catalog.pg_database d ON d.oid = t.database AND d.datname = pg_catalog.current_database()"
+					"  WHERE NOT l.granted"
+					"  AND l.waitstart < pg_catalog.clock_timestamp() - $4 * '1 millisecond'::interval"
+					"  AND ((t.locktype = 'tuple' AND t.relation = 'stream_engine.reader'::pg_catalog.regclass)"
+					"   OR (t.locktype = 'relation' AND t.relation = s.relation AND NOT t.granted))"
+					"  AND $3 = ANY (pg_catalog.pg_blocking_pids(l.pid))))",
+					4, types, values, NULL, SPI_OK_SELECT) > 0;
+	se_catalog_end(&scope);
+	return result;
+}
+
+bool
 se_catalog_may_see_reader(int32 reader)
 {
 	SeCatalogScope scope;

@@ -140,6 +140,7 @@ lock_readers(int32 stream)
 	bool		isnull;
 
 	se_catalog_begin(&scope);
+	se_wake_manager();
 	if (se_spi("SELECT id FROM stream_engine.reader WHERE stream = $1 ORDER BY id FOR UPDATE", 1,
 			   &type, &value, NULL, SPI_OK_SELECT) > 0)
 		latest = DatumGetInt32(SPI_getbinval(SPI_tuptable->vals[SPI_processed - 1],
@@ -694,6 +695,7 @@ se_drop_stream(PG_FUNCTION_ARGS)
 	value = Int32GetDatum(stream->id);
 
 	/* before any row: readers hold it while they wait for their rows */
+	se_wake_manager();
 	LockRelationOid(stream->relid, AccessExclusiveLock);
 	if (PG_GETARG_BOOL(1))
 	{

@@ -134,6 +134,7 @@ se_query_lock_reader(int32 query)
 			break;
 		reader = int_column(1);
 		value = Int32GetDatum(reader);
+		se_wake_manager();
 		(void) se_spi("SELECT FROM stream_engine.reader WHERE id = $1 FOR UPDATE", 1, &type,
 					  &value, NULL, SPI_OK_SELECT);
 	}

@@ -95,6 +95,13 @@ se_wake_database(Oid database)
 }
 
 void
+se_wake_manager(void)
+{
+	if (se_shared != NULL)
+		se_slots_wake_manager(MyDatabaseId);
+}
+
+void
 se_wake_at_commit(void)
 {
 	wake_at_commit = true;
@@ -224,6 +231,44 @@ se_resume_database(Oid database)
 		release_holds(database);
 }
 
+/* Whether this database has prepared transactions that would wake somebody; under the lock. */
+static bool
+has_prepared(void)
+{
+	for (int i = 0; i < se_shared->nprepared; i++)
+		if (se_shared->prepared[i] == MyDatabaseId)
+			return true;
+	return se_shared->nprepared == SE_MAX_REQUESTS;
+}
+
+/*
+ * A transaction that would wake somebody is prepared.  Who commits it does not know what it has
+ * done, so from now on every COMMIT PREPARED of this database wakes as it would.  Before, as after
+ * a restart of the server, it wakes the workers only where they run.
+ */
+static void
+prepare_wake(void)
+{
+	LWLockAcquire(se_shared->lock, LW_EXCLUSIVE);
+	if (!has_prepared())
+		se_shared->prepared[se_shared->nprepared++] = MyDatabaseId;
+	LWLockRelease(se_shared->lock);
+}
+
+/* COMMIT PREPARED has committed a transaction of this database. */
+void
+se_wake_after_prepared(void)
+{
+	bool		start;
+
+	LWLockAcquire(se_shared->lock, LW_SHARED);
+	start = has_prepared();
+	LWLockRelease(se_shared->lock);
+	wake_database(MyDatabaseId, start);
+	if (start)
+		wake_database(InvalidOid, true);
+}
+
 static void
 at_end_of_transaction(XactEvent event, void *arg)
 {
@@ -235,8 +280,11 @@ at_end_of_transaction(XactEvent event, void *arg)
 			if (wake_launcher_at_commit)
 				wake_database(InvalidOid, true);
 			break;
-		case XACT_EVENT_ABORT:
 		case XACT_EVENT_PREPARE:
+			if (wake_at_commit || wake_running_at_commit || wake_launcher_at_commit)
+				prepare_wake();
+			break;
+		case XACT_EVENT_ABORT:
 			break;
 		default:
 			return;

@@ -106,6 +106,8 @@ typedef struct SeSlot
 	pg_atomic_uint64 commits;
 	pg_atomic_uint64 last_commit;	/* TimestampTz */
 	pg_atomic_uint64 last_record;	/* TimestampTz */
+	pg_atomic_uint64 definition;	/* generation of the reader's row that it works by; 0: none */
+	pg_atomic_uint32 waits;		/* in se_worker_wait */
 	char		message[SE_MESSAGE_SIZE];	/* last error, "" if none; under lock */
 } SeSlot;
 
@@ -133,6 +135,9 @@ typedef struct SeShared
 	int			nrequests;		/* databases that the launcher is to look at */
 	bool		request_all;
 	Oid			requests[SE_MAX_REQUESTS];
+	int			nprepared;		/* databases in which transactions were prepared
+								 * that wake; when full, all */
+	Oid			prepared[SE_MAX_REQUESTS];
 	int			nslots;
 	SeSlot		slots[FLEXIBLE_ARRAY_MEMBER];
 } SeShared;
@@ -157,6 +162,12 @@ extern void se_wake_at_commit(void);
 
 /* Wake them now (after a commit of a procedure). */
 extern void se_wake_database(Oid database);
+
+/*
+ * To be called before a session waits for a lock that a reader may hold: the manager of this
+ * database cancels a reader that keeps somebody waiting and does not come round.
+ */
+extern void se_wake_manager(void);
 
 /* ---- for worker processes (worker.c) ---- */
 
@@ -231,6 +242,13 @@ extern int	se_catalog_wanted_readers(int32 **readers);
  * transaction.
  */
 extern void se_catalog_reader_failed(int32 reader, const char *message, int sqlstate);
+
+/*
+ * Implemented in src/catalog: whether the definition of a reader, whose process is "pid", is
+ * another than the one that it works by, or a session of this database has waited for so long
+ * for what it has locked: its row, or the stream.  Called like the above.
+ */
+extern bool se_catalog_reader_is_asked(int32 reader, int64 generation, int pid, int waited_ms);
 
 /*
  * Implemented in src/catalog: whether the current user may read what a reader of this database

@@ -198,6 +198,10 @@ wake_after(Node *parsetree)
 		case T_DropOwnedStmt:
 			se_wake_running_at_commit();
 			break;
+		case T_TransactionStmt:
+			if (castNode(TransactionStmt, parsetree)->kind == TRANS_STMT_COMMIT_PREPARED)
+				se_wake_after_prepared();
+			break;
 		case T_DropStmt:
 			switch (castNode(DropStmt, parsetree)->removeType)
 			{

@@ -35,6 +35,8 @@ typedef struct SeSlotCopy
 	int64		commits;
 	TimestampTz last_commit;	/* 0: none */
 	TimestampTz last_record;	/* 0: none */
+	int64		definition;		/* 0: none */
+	bool		waits;
 	char		message[SE_MESSAGE_SIZE];
 } SeSlotCopy;
 
@@ -59,7 +61,9 @@ extern SeSlot *se_slot_attach_launcher(void);
 extern void se_slot_detach(SeSlot *slot, int exit_code, int sqlstate, const char *message);
 extern bool se_slot_leave(SeSlot *slot, uint32 wakes);
 extern void se_slot_stop(SeSlotRef ref);
+extern void se_slot_cancel(SeSlotRef ref);
 extern void se_slot_wake_parent(SeSlot *slot);
+extern void se_slots_wake_manager(Oid database);
 extern int	se_slots_copy(SeSlotCopy *copies, Oid database);
 extern void se_message_copy(char *dest, const char *message);
 extern const char *se_phase_name(SePhase phase);
@@ -95,6 +99,7 @@ extern void se_worker_settings(void);
 extern void se_control_init(void);
 extern void se_wake_launcher_at_commit(void);
 extern void se_wake_running_at_commit(void);
+extern void se_wake_after_prepared(void);
 
 /* Implemented in src/state: the run cache, and its locks. */
 #define SE_RUN_CACHE_TRANCHE "stream_engine_run_cache"

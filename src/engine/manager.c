@@ -46,6 +46,19 @@ typedef enum Outlook
 	STREAMS
 } Outlook;
 
+/* A reader that is asked for something and has not come round for so long is cancelled. */
+#define DEAF_MS 5000
+
+/* What a reader had done when it was last looked at and was not waiting. */
+typedef struct Watched
+{
+	uint32		generation;		/* of the slot; 0: it was waiting */
+	int64		records;
+	int64		commits;
+	TimestampTz since;			/* has done nothing more */
+} Watched;
+
+static Watched *watched;		/* [slot] */
 static SeSlotCopy *slots;
 static int32 *wanted;
 static int	nwanted;
@@ -218,6 +231,66 @@ start_missing(int nslots)
 	return timeout;
 }
 
+/* Whether a session wants something of a reader, which it has not noticed. */
+static bool
+is_asked(const SeSlotCopy *slot)
+{
+	bool		asked;
+
+	if (!se_worker_begin())
+		return false;
+	PushActiveSnapshot(GetTransactionSnapshot());
+	asked = se_catalog_reader_is_asked(slot->reader, slot->definition, slot->pid, DEAF_MS);
+	PopActiveSnapshot();
+	se_worker_commit();
+	return asked;
+}
+
+/*
+ * Code of a user that never returns keeps a reader from noticing anything, and what it has locked
+ * locked: cancel it when somebody asks for something, for his query may be the one that is to
+ * be stopped.  What the reader was doing is refused by the fence anyhow when its definition has
+ * changed; it is done again when somebody has waited for a lock.  A reader that is to leave is
+ * terminated by stop_unwanted.  Returns ms until the next look.
+ */
+static long
+watch_readers(int nslots)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	long		timeout = SE_POLL_INTERVAL_MS;
+	int			i;
+
+	for (i = 0; i < nslots; i++)
+	{
+		const SeSlotCopy *slot = &slots[i];
+		Watched    *watch = &watched[slot->ref.index];
+
+		if (slot->kind != SE_SLOT_READER || slot->state != SE_SLOT_RUNNING || slot->waits ||
+			slot->stop)
+		{
+			watch->generation = 0;
+			continue;
+		}
+		timeout = DEAF_MS / 2;
+		if (watch->generation != slot->ref.generation || watch->records != slot->records ||
+			watch->commits != slot->commits)
+		{
+			watch->generation = slot->ref.generation;
+			watch->records = slot->records;
+			watch->commits = slot->commits;
+			watch->since = now;
+		}
+		if (!TimestampDifferenceExceeds(watch->since, now, DEAF_MS) || !is_asked(slot))
+			continue;
+		ereport(LOG,
+				(errmsg("reader %d is cancelled: it has not come round for %d ms, and somebody waits for that",
+						slot->reader, DEAF_MS)));
+		se_slot_cancel(slot->ref);
+		watch->since = now;
+	}
+	return timeout;
+}
+
 static void
 manager_loop(void)
 {
@@ -273,6 +346,8 @@ manager_loop(void)
 		se_supervisor_end_pass();
 		if (nleft > 0)
 			timeout = Min(timeout, 1000);
+		if (outlook == STREAMS)
+			timeout = Min(timeout, watch_readers(nslots));
 
 		/* tells the launcher that it may look at the next database */
 		if (pg_atomic_read_u32(&se_my_slot->phase) == SE_PHASE_STARTING)
@@ -296,6 +371,7 @@ se_manager_main(Datum main_arg)
 {
 	(void) se_worker_attach(main_arg, SE_SLOT_MANAGER);
 	slots = MemoryContextAlloc(TopMemoryContext, se_shared->nslots * sizeof(SeSlotCopy));
+	watched = MemoryContextAllocZero(TopMemoryContext, se_shared->nslots * sizeof(Watched));
 	pass_context = AllocSetContextCreate(TopMemoryContext, "stream_engine manager",
 										 ALLOCSET_DEFAULT_SIZES);
 	se_worker_run(manager_loop);

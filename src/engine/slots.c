@@ -134,6 +134,8 @@ se_slots_init(void *area, bool found)
 		pg_atomic_init_u64(&slot->commits, 0);
 		pg_atomic_init_u64(&slot->last_commit, 0);
 		pg_atomic_init_u64(&slot->last_record, 0);
+		pg_atomic_init_u64(&slot->definition, 0);
+		pg_atomic_init_u32(&slot->waits, 0);
 	}
 	se_shared->slots[0].kind = SE_SLOT_LAUNCHER;
 	se_shared->slots[0].state = SE_SLOT_EXITED;
@@ -225,6 +227,8 @@ se_slot_take(SeSlotKind kind, Oid database, int32 reader, SeSlotRef *ref)
 		pg_atomic_write_u64(&slot->commits, 0);
 		pg_atomic_write_u64(&slot->last_commit, 0);
 		pg_atomic_write_u64(&slot->last_record, 0);
+		pg_atomic_write_u64(&slot->definition, 0);
+		pg_atomic_write_u32(&slot->waits, 0);
 		ref->index = slot - se_shared->slots;
 		ref->generation = slot->generation;
 		result = SE_TAKE_OK;
@@ -282,26 +286,29 @@ note_failure(SeSlot *slot, TimestampTz now, int sqlstate)
 	slot->retry_at = TimestampTzPlusMilliseconds(now, Min(delay, MAX_RETRY_MS));
 }
 
+/* Under the lock. */
+static void
+wake_manager(Oid database)
+{
+	int			i;
+
+	for (i = 1; i < se_shared->nslots; i++)
+	{
+		SeSlot	   *slot = &se_shared->slots[i];
+
+		if (slot->kind == SE_SLOT_MANAGER && slot->database == database && slot->latch != NULL)
+			SetLatch(slot->latch);
+	}
+}
+
 /* Let the supervisor of a slot look at it; under the lock. */
 static void
 wake_parent(SeSlot *slot)
 {
-	int			i;
-
-	if (slot->kind == SE_SLOT_MANAGER)
-	{
-		if (se_shared->launcher_latch)
-			SetLatch(se_shared->launcher_latch);
-		return;
-	}
-	for (i = 1; i < se_shared->nslots; i++)
-	{
-		SeSlot	   *parent = &se_shared->slots[i];
-
-		if (parent->kind == SE_SLOT_MANAGER && parent->database == slot->database &&
-			parent->latch != NULL)
-			SetLatch(parent->latch);
-	}
+	if (slot->kind != SE_SLOT_MANAGER)
+		wake_manager(slot->database);
+	else if (se_shared->launcher_latch)
+		SetLatch(se_shared->launcher_latch);
 }
 
 void
@@ -504,6 +511,28 @@ se_slot_stop(SeSlotRef ref)
 	LWLockRelease(se_shared->lock);
 }
 
+/* Cancel what a slot's process is doing, with an error; what it has not committed is lost. */
+void
+se_slot_cancel(SeSlotRef ref)
+{
+	SeSlot	   *slot;
+
+	LWLockAcquire(se_shared->lock, LW_EXCLUSIVE);
+	slot = slot_of(ref);
+	if (slot != NULL && slot->state == SE_SLOT_RUNNING && slot->pid != 0)
+		kill(slot->pid, SIGINT);
+	LWLockRelease(se_shared->lock);
+}
+
+/* Let the manager of a database, if it has one, look at once. */
+void
+se_slots_wake_manager(Oid database)
+{
+	LWLockAcquire(se_shared->lock, LW_SHARED);
+	wake_manager(database);
+	LWLockRelease(se_shared->lock);
+}
+
 /*
  * Copy the slots of a database, InvalidOid: all that are taken, to "copies", which
  * has room for se_shared->nslots.  Returns their number; a launcher that never ran,
@@ -552,6 +581,8 @@ se_slots_copy(SeSlotCopy *copies, Oid database)
 		copy->commits = (int64) pg_atomic_read_u64(&slot->commits);
 		copy->last_commit = (TimestampTz) pg_atomic_read_u64(&slot->last_commit);
 		copy->last_record = (TimestampTz) pg_atomic_read_u64(&slot->last_record);
+		copy->definition = (int64) pg_atomic_read_u64(&slot->definition);
+		copy->waits = pg_atomic_read_u32(&slot->waits) != 0;
 		strlcpy(copy->message, slot->message, SE_MESSAGE_SIZE);
 		n++;
 	}

@@ -368,7 +368,9 @@ se_worker_wait(int fd, long timeout_ms)
 		(timeout_ms < 0 || timeout_ms > STATS_FLUSH_MS))
 		timeout_ms = STATS_FLUSH_MS;
 
+	pg_atomic_write_u32(&se_my_slot->waits, 1);
 	n = WaitEventSetWait(wait_set, timeout_ms, events, lengthof(events), wait_event);
+	pg_atomic_write_u32(&se_my_slot->waits, 0);
 	for (i = 0; i < n; i++)
 	{
 		if (events[i].events & WL_LATCH_SET)

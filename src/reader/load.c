@@ -317,8 +317,11 @@ se_reader_prepare(int32 reader_id, MemoryContext context)
 	old = MemoryContextSwitchTo(context);
 	PushActiveSnapshot(GetTransactionSnapshot());
 	se_worker_phase(SE_PHASE_RECOVERING);
+	pg_atomic_write_u64(&se_my_slot->definition, 0);
 	SE_FAILPOINT("load.before_definition");
 	def = se_reader_load(reader_id);
+	if (def != NULL)
+		pg_atomic_write_u64(&se_my_slot->definition, (uint64) def->generation);
 
 	/*
 	 * What is read from here on is not older than (generation, seq), and if it is

@@ -12,6 +12,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 
 use StreamEngine::Job;
+use StreamEngine::Orders;
 use StreamEngine::Test;
 
 my $interval = 40;
@@ -115,6 +116,68 @@ set_failpoints('');
 $node->safe_psql('postgres', 'ALTER SYSTEM RESET stream_engine.enabled');
 $node->safe_psql('postgres', 'SELECT pg_reload_conf()');
 is_exact($node, 'after crashes');
+
+# ---------------------------------------------------------------------------
+# A function that never returns
+# ---------------------------------------------------------------------------
+
+# It holds up the queries that share its reader until somebody stops its query, or the stream: then
+# the reader is cancelled.  Called for a row, while nothing is locked but the stream; or for a
+# window, in a commit.
+$node->safe_psql('postgres', q(
+	CREATE TABLE endless (partition int, "offset" bigint GENERATED ALWAYS AS IDENTITY (MINVALUE 0 START 0), timestamp timestamptz,
+		key bytea, value bytea, PRIMARY KEY (partition, "offset"));
+	CREATE SERVER endless FOREIGN DATA WRAPPER stream_engine_table OPTIONS (table 'public.endless', partitions '1');
+	CREATE PROCEDURE put(VARIADIC records text[]) LANGUAGE sql AS $$
+		INSERT INTO endless (partition, timestamp, value) SELECT 0, now(), convert_to(format('{"v": %s, "ts": "2025-01-01 00:%sZ"}',
+			split_part(r, ' ', 2), split_part(r, ' ', 1)), 'UTF8') FROM unnest(records) AS r $$;
+	CREATE FUNCTION never(v bigint) RETURNS bigint IMMUTABLE LANGUAGE plpgsql AS $$
+	BEGIN
+		IF v = 666 THEN
+			PERFORM pg_sleep(1000000);
+		END IF;
+		RETURN v;
+	END $$));
+foreach my $case (
+	[ 'for a row',    'sum(never(v))', q(SELECT stream_engine.pause('bad')) ],
+	[ 'for a window', 'never(max(v))', q(SELECT stream_engine.pause('bad')) ],
+	[ 'for a window, dropped', 'never(max(v))', q(SELECT stream_engine.drop_query('bad')) ],
+	[ 'for a row, stream paused',   'sum(never(v))', q(SELECT stream_engine.pause('e')) ],
+	[ 'for a row, stream altered',  'sum(never(v))', q(BEGIN; SELECT stream_engine.alter_stream('e', idle_timeout => '1 day'); SELECT stream_engine.pause('bad'); COMMIT) ],
+	[ 'for a window, stream dropped', 'never(max(v))', q(SELECT stream_engine.drop_stream('e', cascade => true)) ])
+{
+	my ($name, $expression, $stop) = @$case;
+	$node->safe_psql('postgres', qq(
+		SELECT stream_engine.create_stream('e', server => 'endless', topic => 'endless', event_time => 'ts',
+			columns => 'v bigint, ts timestamptz', watermark_delay => '0', idle_timeout => '1 hour', include => '{}', staging_retention => '0');
+		DO \$\$ BEGIN
+			PERFORM stream_engine.create_query('good', 'SELECT count(*) AS n FROM e GROUP BY tumble(ts, ''1 minute'')');
+			PERFORM stream_engine.create_query('bad', 'SELECT $expression AS x FROM e GROUP BY tumble(ts, ''1 minute'')');
+		END \$\$;
+		CALL put('00:01 1', '01:01 2');
+		CALL stream_engine.wait('e', '1 minute')));
+	is($node->safe_psql('postgres', 'SELECT count(DISTINCT reader) FROM stream_engine.stat_partitions WHERE query IN (SELECT name FROM stream_engine.queries WHERE stream = \'e\'::regclass)'),
+		'1', "$name: one reader feeds both queries");
+	$position = log_position($node);
+	$node->safe_psql('postgres', q(CALL put('01:02 666', '02:02 3')));
+	wait_for($node, q(SELECT EXISTS (SELECT FROM pg_stat_activity WHERE backend_type = 'stream_engine reader' AND wait_event = 'PgSleep')));
+	my ($status, undef, $stderr) = $node->psql('postgres', $stop, on_error_stop => 1, timeout => $PostgreSQL::Test::Utils::timeout_default);
+	is($status, 0, "$name: it can be stopped") or diag($stderr);
+	if ($stop !~ /drop_stream/)
+	{
+		if ($stop =~ /pause\('e'\)/)
+		{
+			wait_for($node, q(SELECT NOT EXISTS (SELECT FROM pg_stat_activity WHERE wait_event = 'PgSleep')));
+			$node->safe_psql('postgres', q(SELECT stream_engine.pause('bad'); SELECT stream_engine.resume('e')));
+		}
+		wait_for_all($node, 'good');
+		is($node->safe_psql('postgres', q(SELECT sum(n) FROM good)), '3', "$name: the other query goes on");
+		is($node->safe_psql('postgres', q(SELECT count(*) FROM stream_engine.verify('good'))), '0', "$name: and is right");
+		$node->safe_psql('postgres', q(SELECT stream_engine.drop_stream('e', cascade => true)));
+	}
+	$node->safe_psql('postgres', 'TRUNCATE endless RESTART IDENTITY');
+}
+is_exact($node, 'after functions that do not return');
 
 leaves_nothing($node);
 done_testing();
