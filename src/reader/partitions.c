@@ -347,6 +347,12 @@ another_log(SeSourceBatch *batch, const ReaderPartition *partition)
 			 partition->next_offset);
 }
 
+static bool
+is_fault(const SeSourceEvent *event)
+{
+	return event->kind == SE_EVENT_DATA || event->kind == SE_EVENT_OFFSET_LOST;
+}
+
 /* A partition stops in front of what cannot be had, whatever comes after it. */
 static void
 leave_out_behind_faults(SeSourceBatch *batch)
@@ -356,7 +362,7 @@ leave_out_behind_faults(SeSourceBatch *batch)
 		const SeSourceEvent *event = &batch->events[i];
 		int			n = 0;
 
-		if (event->kind != SE_EVENT_DATA && event->kind != SE_EVENT_OFFSET_LOST)
+		if (!is_fault(event))
 			continue;
 		for (int j = 0; j < batch->nrecords; j++)
 			if (batch->records[j].partition != event->partition ||
@@ -364,6 +370,21 @@ leave_out_behind_faults(SeSourceBatch *batch)
 				batch->records[n++] = batch->records[j];
 		batch->nrecords = n;
 	}
+}
+
+/*
+ * Whether records of a partition may have been left out of the batch.  Its end must not be
+ * told then: the position would pass over them.
+ */
+static bool
+has_left_out(const Reader *reader, const SeSourceBatch *batch, int32 number)
+{
+	if (reader->assign_wanted)
+		return true;
+	for (int i = 0; i < batch->nevents; i++)
+		if (batch->events[i].partition == number && is_fault(&batch->events[i]))
+			return true;
+	return false;
 }
 
 /*
@@ -388,6 +409,8 @@ take_doubts(Reader *reader, SeSourceBatch *batch)
 		if (event->doubt ? event->message[0] == '\0' :
 			reader->assign_wanted && event->partition >= 0 &&
 			reader->partitions[event->partition].unverified)
+			continue;
+		if (event->kind == SE_EVENT_EOF && has_left_out(reader, batch, event->partition))
 			continue;
 		if (n != i)
 			batch->events[n] = *event;
