@@ -65,6 +65,31 @@ SELECT * FROM rules_function;
 SELECT * FROM rules_broken;
 \set VERBOSITY default
 
+-- so does one that raises a code of its own
+CREATE FUNCTION rules_no_threes(int) RETURNS boolean LANGUAGE plpgsql AS $$
+BEGIN
+	IF $1 = 3 THEN
+		RAISE 'no threes' USING ERRCODE = 'U0003';
+	END IF;
+	RETURN true;
+END $$;
+CREATE FOREIGN TABLE rules_code (id int CHECK (rules_no_threes(id))) SERVER rules_server;
+SELECT * FROM rules_code;
+
+-- and the input function of a type that is not the server's own, which may raise anything
+SET client_min_messages = warning;
+CREATE TYPE rules_type;
+CREATE FUNCTION rules_type_in(cstring, oid, int) RETURNS rules_type LANGUAGE internal STABLE STRICT AS 'range_in';
+CREATE FUNCTION rules_type_out(rules_type) RETURNS cstring LANGUAGE internal STABLE STRICT AS 'range_out';
+CREATE TYPE rules_type (INPUT = rules_type_in, OUTPUT = rules_type_out);
+RESET client_min_messages;
+\set VERBOSITY sqlstate
+SELECT 'x'::rules_type;
+\set VERBOSITY default
+CREATE FOREIGN TABLE rules_typed (id int, a rules_type) SERVER rules_server;
+CALL rules_add('{"id": 1}', '{"id": 2, "a": "x"}', '{"id": 3}');
+SELECT * FROM rules_typed;
+
 -- metadata columns; a path makes a field of such a name an ordinary one
 CREATE FOREIGN TABLE rules_metadata (_partition int, _offset bigint, _timestamp timestamptz, _key text, _headers jsonb, _topic text CHECK (_topic = 't'))
 	SERVER rules_server OPTIONS (topic 't');
@@ -99,5 +124,6 @@ DROP SERVER rules_server CASCADE;
 DROP TABLE rules_log;
 DROP DOMAIN rules_strict, rules_positive;
 DROP SEQUENCE rules_sequence;
-DROP FUNCTION rules_no_twos, rules_broken;
+DROP TYPE rules_type CASCADE;
+DROP FUNCTION rules_no_twos, rules_no_threes, rules_broken;
 DROP PROCEDURE rules_add;

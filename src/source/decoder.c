@@ -21,6 +21,7 @@
 #include "postgres.h"
 
 #include "access/parallel.h"
+#include "access/transam.h"
 #include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "foreign/foreign.h"
@@ -314,14 +315,54 @@ se_decoder_add_task(SeDecoder *decoder, SeTaskList *list, int row, int column)
 }
 
 /*
+ * Does the server say such things of itself, whatever its input?
+ */
+static bool
+is_servers_trouble(int sqlstate)
+{
+	switch (ERRCODE_TO_CATEGORY(sqlstate))
+	{
+		case ERRCODE_INSUFFICIENT_RESOURCES:
+		case ERRCODE_OPERATOR_INTERVENTION:
+		case ERRCODE_SYSTEM_ERROR:
+		case ERRCODE_TRANSACTION_ROLLBACK:
+		case ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE:
+			return true;
+	}
+	return sqlstate == ERRCODE_DATA_CORRUPTED || sqlstate == ERRCODE_INDEX_CORRUPTED;
+}
+
+/*
+ * Is a code one of the user's?  Such classes the standard leaves to servers, and
+ * ours uses few of them; that of PL/pgSQL is what the user's functions raise.
+ */
+static bool
+is_users_own(int sqlstate)
+{
+	static const char *const servers[] = {"53", "54", "55", "57", "58", "72", "XX"};
+	const char *state = unpack_sql_state(sqlstate);
+
+	if (strchr("56789IJKLMNOPQRSTUVWXYZ", state[0]) == NULL)
+		return false;
+	for (int i = 0; i < lengthof(servers); i++)
+		if (strncmp(state, servers[i], 2) == 0)
+			return false;
+	return true;
+}
+
+/*
  * Is an error the record's fault?  Data exceptions and constraint violations
  * are, and what functions of the user's raise.  Input functions ("input")
  * complain in a few more ways about their input; from a default or a CHECK the
- * same would mean that the stream's definition is broken.
+ * same would mean that the stream's definition is broken.  Those of types that are
+ * not the server's own do as they like: hstore's raised internal errors up to
+ * PostgreSQL 15, and PostGIS's do.
  */
 static bool
-row_is_to_blame(int sqlstate, bool input)
+row_is_to_blame(const SeDecoder *decoder, const SeTask *task, int sqlstate, bool input)
 {
+	if (input && decoder->columns[task->column].coercion.type >= FirstNormalObjectId)
+		return !is_servers_trouble(sqlstate);
 	switch (ERRCODE_TO_CATEGORY(sqlstate))
 	{
 		case ERRCODE_DATA_EXCEPTION:
@@ -331,9 +372,6 @@ row_is_to_blame(int sqlstate, bool input)
 	}
 	switch (sqlstate)
 	{
-		case ERRCODE_RAISE_EXCEPTION:
-		case ERRCODE_ASSERT_FAILURE:
-			return true;
 		case ERRCODE_FEATURE_NOT_SUPPORTED: /* characters of another encoding */
 		case ERRCODE_SYNTAX_ERROR:	/* tsquery, jsonpath */
 		case ERRCODE_INVALID_NAME:	/* the reg... types */
@@ -344,7 +382,7 @@ row_is_to_blame(int sqlstate, bool input)
 		case ERRCODE_INVALID_SCHEMA_NAME:
 			return input;
 	}
-	return false;
+	return is_users_own(sqlstate);
 }
 
 /* Set what input functions look at, until the current level of settings ends. */
@@ -434,7 +472,8 @@ se_decoder_tasks(SeDecoder *decoder, const SeTaskList *list, SeTaskWork work, bo
 			MemoryContextSwitchTo(old);
 			CurrentResourceOwner = owner;
 
-			if (next >= list->ntasks || !row_is_to_blame(error->sqlerrcode, pinned))
+			if (next >= list->ntasks ||
+				!row_is_to_blame(decoder, &list->tasks[next], error->sqlerrcode, pinned))
 				ReThrowError(error);
 			task = &list->tasks[next];
 			column = task->column < 0 ? NULL : &decoder->columns[task->column];
