@@ -216,6 +216,8 @@ se_kafka_offset_for_time(SeSource *opaque, int32 partition, TimestampTz t, int t
 		ms += (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * INT64CONST(86400000);
 		ms = Max(ms, 0);
 	}
+	/* before the time: records that arrive between the two questions are wanted */
+	se_kafka_offsets(opaque, partition, timeout_ms, &low, &high);
 	offset = ask_offset(source, partition, ms, timeout_ms);
 	if (offset >= 0)
 		return offset;
@@ -225,7 +227,6 @@ se_kafka_offset_for_time(SeSource *opaque, int32 partition, TimestampTz t, int t
 	 * without, a broker that cannot), which shows when even the earliest time
 	 * finds none: then any record may be wanted.
 	 */
-	se_kafka_offsets(opaque, partition, timeout_ms, &low, &high);
 	if (low < high && ask_offset(source, partition, 0, timeout_ms) < 0)
 		return low;
 	return high;
