@@ -244,6 +244,20 @@ open_source(Reader *reader)
 	return assign_partitions(reader, grown);
 }
 
+/* All records of a partition before "offset" have come. */
+static void
+pass_gap(Reader *reader, ReaderPartition *partition, int64 offset)
+{
+	int64		end = se_merge_clip_end(reader, partition->partition, offset);
+
+	if (end <= partition->next_offset)
+		return;
+	partition->delta.gaps += end - partition->next_offset;
+	partition->next_offset = end;
+	partition->dirty = true;
+	reader->dirty = true;
+}
+
 static void
 handle_event(Reader *reader, const SeSourceEvent *event)
 {
@@ -252,15 +266,8 @@ handle_event(Reader *reader, const SeSourceEvent *event)
 		case SE_EVENT_EOF:
 			{
 				ReaderPartition *partition = &reader->partitions[event->partition];
-				int64		end = se_merge_clip_end(reader, event->partition, event->offset);
 
-				if (end > partition->next_offset)
-				{
-					partition->delta.gaps += end - partition->next_offset;
-					partition->next_offset = end;
-					partition->dirty = true;
-					reader->dirty = true;
-				}
+				pass_gap(reader, partition, event->offset);
 				partition->caught_up = partition->next_offset >= event->offset;
 				/* the source answers again */
 				if (se_my_slot->message[0] != '\0')
@@ -277,6 +284,12 @@ handle_event(Reader *reader, const SeSourceEvent *event)
 					 event->hint[0] ? errhint("%s", event->hint) : 0));
 			break;
 		case SE_EVENT_DATA:
+			/* skip() steps over it from where it is; not if what lies before comes again */
+			if (!reader->assign_wanted)
+			{
+				pass_gap(reader, &reader->partitions[event->partition], event->offset);
+				reader->commit_wanted = true;
+			}
 			se_partition_problem(reader, event->partition, event->message);
 			break;
 		case SE_EVENT_TRANSIENT:

@@ -184,5 +184,34 @@ $node->safe_psql('postgres', "SELECT stream_engine.resume('torn')");
 is(counted('torn'), 14, 'resume() tries it again');
 is_accounted($node, 'torn_q');
 
+# One with a hole in front of it, an aborted transaction, that is torn in the broker's own file.
+my $holed = $broker->topic_name('holed');
+$broker->topic($holed, 1);
+$node->safe_psql('postgres', qq(
+	CREATE SERVER checked FOREIGN DATA WRAPPER stream_engine_kafka OPTIONS (bootstrap_servers '$bootstrap', check_crcs 'true')));
+create('holed', 'checked', $holed);
+$broker->produce($holed, 0, map { record('a', $_) } 1 .. 3);
+is(counted('holed'), 3, 'a topic is read');
+$node->safe_psql('postgres', "SELECT stream_engine.pause('holed')");
+my $steps = join("\n", (map { 'record ' . record('a', $_) } 4, 5), 'abort', '');
+my $answers = '';
+IPC::Run::run([ tools_dir() . '/transaction.py', $broker->admin, $holed, 0, "holed-$$" ], '<', \$steps, '>', \$answers) or die "transaction.py: $answers";
+# the marker may be written a moment later
+wait_until($node, sub { $broker->offsets($holed)->[0][1] == 6 }, 'the transaction has ended');
+$broker->produce($holed, 0, record('torn', 6));
+$broker->produce($holed, 0, map { record('a', $_) } 7, 8);
+my ($segment) = glob "$broker->{dir}/*/$holed-0/00000000000000000000.log";
+open(my $log, '+<:raw', $segment) or die "$segment: $!";
+my $content = do { local $/; <$log> };
+seek($log, index($content, '"torn"'), 0);
+print $log '"tern"';
+close($log) or die "$segment: $!";
+$node->safe_psql('postgres', "SELECT stream_engine.resume('holed')");
+wait_for($node, "SELECT count(*) = 1 FROM stream_engine.stat_partitions WHERE query = 'holed_q'::regclass AND problem LIKE 'the record at offset 6 of partition 0 cannot be fetched:%' AND next_offset = 6");
+$node->safe_psql('postgres', "SELECT stream_engine.skip('holed', 0, 6)");
+is(counted('holed'), 5, 'skip() steps over one that comes behind a hole');
+is($node->safe_psql('postgres', "SELECT records, skipped, gaps, problem FROM stream_engine.stat_partitions WHERE query = 'holed_q'::regclass"), '6|1|3|', 'and the hole is counted');
+is_accounted($node, 'holed_q');
+
 leaves_nothing($node);
 done_testing();
