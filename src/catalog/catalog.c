@@ -215,32 +215,44 @@ se_relation_owner(Oid relid)
 
 /* ---- streams ---- */
 
+/* 0 when the table does not say, or when it says what it does not have. */
+static AttrNumber
+find_event_time(Oid relid, const char *event_time)
+{
+	AttrNumber	attnum = 0;
+
+	if (event_time != NULL)
+		attnum = get_attnum(relid, strcmp(event_time, "processing_time") == 0 ?
+							"_processing_time" : event_time);
+	return Max(attnum, 0);
+}
+
+/* The same, but the column must be there. */
 static AttrNumber
 event_time_column(Oid relid, const char *event_time)
 {
-	AttrNumber	attnum;
+	AttrNumber	attnum = find_event_time(relid, event_time);
 
-	if (event_time == NULL)
-		return 0;
-	if (strcmp(event_time, "processing_time") == 0)
-	{
-		attnum = get_attnum(relid, "_processing_time");
-		if (attnum <= 0)
-			ereport(ERROR,
-					(errcode(ERRCODE_UNDEFINED_COLUMN),
-					 errmsg("stream \"%s\" has processing time, but no column \"_processing_time\"",
-							get_rel_name(relid)),
-					 errhint("Add it: ALTER FOREIGN TABLE ... ADD COLUMN _processing_time timestamptz.")));
+	if (attnum > 0 || event_time == NULL)
 		return attnum;
-	}
-	attnum = get_attnum(relid, event_time);
-	if (attnum <= 0)
+	if (strcmp(event_time, "processing_time") == 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_COLUMN),
-				 errmsg("event time column \"%s\" of stream \"%s\" does not exist",
-						event_time, get_rel_name(relid)),
-				 errhint("It is a column of type timestamptz, '_timestamp' or 'processing_time'.")));
-	return attnum;
+				 errmsg("stream \"%s\" has processing time, but no column \"_processing_time\"",
+						get_rel_name(relid)),
+				 errhint("Add it: ALTER FOREIGN TABLE ... ADD COLUMN _processing_time timestamptz.")));
+	ereport(ERROR,
+			(errcode(ERRCODE_UNDEFINED_COLUMN),
+			 errmsg("event time column \"%s\" of stream \"%s\" does not exist",
+					event_time, get_rel_name(relid)),
+			 errhint("It is a column of type timestamptz, '_timestamp' or 'processing_time'.")));
+	return 0;
+}
+
+void
+se_stream_check_event_time(const SeStream *stream)
+{
+	(void) event_time_column(stream->relid, stream->options.event_time);
 }
 
 static SeStream *
@@ -280,7 +292,8 @@ stream_load(const char *condition, Datum key, Oid keytype)
 	stream->owner = se_relation_owner(stream->relid);
 	stream->serverid = GetForeignTable(stream->relid)->serverid;
 	se_source()->stream_options(stream->relid, &stream->options);
-	stream->event_time = event_time_column(stream->relid, stream->options.event_time);
+	/* who drops or pauses it need not have it in order */
+	stream->event_time = find_event_time(stream->relid, stream->options.event_time);
 	return stream;
 }
 

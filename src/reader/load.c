@@ -444,6 +444,7 @@ se_reader_prepare(int32 reader_id, MemoryContext context)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_IN_USE),
 				 errmsg("the stream has been dropped")));
+	se_stream_check_event_time(stream);
 	reader->desc = CreateTupleDescCopyConstr(RelationGetDescr(relation));
 	reader->queries = palloc0(sizeof(ReaderQuery) * Max(list_length(queries), 1));
 	foreach(cell, queries)
