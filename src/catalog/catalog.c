@@ -589,9 +589,16 @@ se_catalog_reader_failed(int32 reader, const char *message, int sqlstate)
 	values[1] = CStringGetTextDatum(message);
 	values[2] = CStringGetTextDatum(unpack_sql_state(sqlstate));
 	se_catalog_begin(&scope);
-	/* readers before queries, as sessions do it */
-	se_spi("SELECT FROM stream_engine.reader WHERE id = $1 FOR UPDATE", 1, types, values, NULL,
-		   SPI_OK_SELECT);
+	/*
+	 * Readers before queries, as sessions do it.  One who has it locked is about to change
+	 * something, and the manager does not wait for him.
+	 */
+	if (se_spi("SELECT FROM stream_engine.reader WHERE id = $1 FOR UPDATE SKIP LOCKED", 1, types,
+			   values, NULL, SPI_OK_SELECT) == 0)
+	{
+		se_catalog_end(&scope);
+		return;
+	}
 	se_spi("UPDATE stream_engine.query q SET state = 'error', error = $2, error_sqlstate = $3,"
 		   " error_hint = 'Mend the cause, then call stream_engine.resume().',"
 		   " error_partition = NULL, error_offset = NULL, error_at = pg_catalog.clock_timestamp()"
