@@ -546,6 +546,21 @@ adopt_upgraded_streams(Datum home)
 		   1, &type, &home, NULL, SPI_OK_UPDATE);
 }
 
+/*
+ * Some relations go without an event trigger: what is made of temporary functions at the end of
+ * their session.  And a DROP may have an older snapshot than the row of what it drops.
+ */
+static void
+forget_gone(void)
+{
+	se_spi("SELECT stream_engine.forget(pg_catalog.array_agg(r.oid)) FROM"
+		   " (SELECT s.relation::oid FROM stream_engine.stream s"
+		   "  UNION ALL SELECT q.result::oid FROM stream_engine.query q"
+		   "  UNION ALL SELECT q.batch_view::oid FROM stream_engine.query q) AS r(oid)"
+		   " WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.oid = r.oid)"
+		   " HAVING pg_catalog.count(*) > 0", 0, NULL, NULL, NULL, SPI_OK_SELECT);
+}
+
 int
 se_catalog_wanted_readers(int32 **readers)
 {
@@ -557,6 +572,7 @@ se_catalog_wanted_readers(int32 **readers)
 
 	se_catalog_begin(&scope);
 	adopt_upgraded_streams(home);
+	forget_gone();
 	se_spi("SELECT r.id FROM stream_engine.reader r"
 		   " JOIN stream_engine.stream s ON s.id = r.stream"
 		   " JOIN stream_engine.stream_home h ON h.stream = s.id"

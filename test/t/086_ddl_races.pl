@@ -72,5 +72,24 @@ like(race('copied', "SELECT stream_engine.resume('orders', start => 'earliest')"
 	'of two that resume a copied stream the second gets an error');
 is($node->safe_psql('copied', 'SELECT count(*) FROM stream_engine.reader WHERE head'), '1', 'it has one reader');
 
+# Rule: a query goes with what it is made of, also where no event trigger tells of that, or tells
+# one who cannot see the query yet.
+my ($in3, $out3, $err3) = ("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 'began' FROM pg_class LIMIT 1;\n", '', '');
+my $older = start([ 'psql', '-XAtq', '-v', 'ON_ERROR_STOP=1', '-d', $node->connstr('postgres') ], '<', \$in3, '>', \$out3,
+	'2>', \$err3, IPC::Run::timeout($PostgreSQL::Test::Utils::timeout_default));
+$older->pump until $out3 =~ /began/;
+$node->safe_psql('postgres', q(SELECT stream_engine.create_query('later', $$ SELECT count(*) FROM orders GROUP BY tumble(t, '1 day') $$, paused => true)));
+$in3 .= "DROP TABLE later; COMMIT;\n\\q\n";
+$older->finish;
+is($err3, '', 'a query is dropped by one who has an older snapshot than it');
+$node->safe_psql('postgres', q(
+	CREATE FUNCTION pg_temp.own(bigint) RETURNS bigint LANGUAGE sql IMMUTABLE AS 'SELECT $1';
+	SELECT stream_engine.create_query('own', $$ SELECT pg_temp.own(count(*)) AS n FROM orders GROUP BY tumble(t, '1 day') $$)));
+wait_for($node, "SELECT to_regclass('own_batch') IS NULL");
+$node->safe_psql('postgres', 'SELECT stream_engine.wake()');
+wait_for($node, q(SELECT NOT EXISTS (SELECT FROM stream_engine.query) AND to_regclass('later_batch') IS NULL
+	AND to_regclass('later_open') IS NULL AND to_regclass('own_open') IS NULL));
+pass('neither it nor one over a temporary function leaves anything');
+
 $node->stop('fast');
 done_testing();
