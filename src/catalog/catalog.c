@@ -483,11 +483,16 @@ se_reader_queries(int32 reader)
 SeQueryPlan *
 se_query_plan_of_view(Oid view)
 {
-	Relation	relation = relation_open(view, AccessShareLock);
-	Query	   *query = copyObject(get_view_query(relation));
+	Relation	relation = try_relation_open(view, AccessShareLock);
+	Query	   *query;
 	SeQueryPlan *plan;
 	SeUserScope scope;
 
+	if (relation == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("the query has been dropped")));
+	query = copyObject(get_view_query(relation));
 	/* planning evaluates what is constant, be it the owner's own functions */
 	se_user_begin(&scope, relation->rd_rel->relowner, NIL);
 	plan = se_query_compile(query, NULL, se_stream_lookup, 2);

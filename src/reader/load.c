@@ -10,6 +10,7 @@
  */
 #include "postgres.h"
 
+#include "access/relation.h"
 #include "access/table.h"
 #include "access/xact.h"
 #include "catalog/pg_type.h"
@@ -188,8 +189,13 @@ load_origin(ReaderQuery *query)
 static void
 check_stream_rights(const SeQueryDef *def)
 {
-	Relation	view = table_open(def->batch_view, AccessShareLock);
+	Relation	view = try_relation_open(def->batch_view, AccessShareLock);
 
+	/* by one for whom we have waited: the fence will tell, and this is no failure */
+	if (view == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_IN_USE),
+				 errmsg("the query has been dropped")));
 	se_query_check_permissions(get_view_query(view));
 	table_close(view, NoLock);
 }
