@@ -5,10 +5,6 @@ SET timezone = 'UTC';
 SET datestyle = 'ISO';
 SET client_min_messages = warning;
 
-\getenv src PG_ABS_SRCDIR
-\set until :src '/sql/until.inc'
-\i :until
-
 CREATE TABLE replay_log (partition int, "offset" bigint, timestamp timestamptz DEFAULT '2026-01-01', key bytea, value bytea,
 	PRIMARY KEY (partition, "offset"));
 CREATE SERVER replay_server FOREIGN DATA WRAPPER stream_engine_table
@@ -47,7 +43,7 @@ SELECT * FROM replay_queries;
 
 -- the cause is not mended: they come back
 SELECT stream_engine.retry_dead_letters('replay_rows', $$ column_name = 'w' AND "offset" = 1 AND record LIKE '%100000%' $$);
-CALL until($$ NOT EXISTS (SELECT FROM stream_engine.replay) $$);
+CALL stream_engine.wait('replay_rows', '1 minute');
 SELECT * FROM replay_letters WHERE partition = 0 AND "offset" = 1;
 SELECT * FROM replay_counts;
 SELECT * FROM stream_engine.verify('replay_sums');
@@ -58,7 +54,7 @@ ALTER FOREIGN TABLE replay_rows ALTER COLUMN w TYPE bigint;
 SELECT stream_engine.retry_dead_letters('replay_rows', 'column_name = ''w'' -- all of them');
 SELECT * FROM replay_letters;
 COMMIT;
-CALL until($$ NOT EXISTS (SELECT FROM stream_engine.replay) $$);
+CALL stream_engine.wait('replay_rows', '1 minute');
 SELECT * FROM replay_letters;
 SELECT * FROM replay_counts;
 SELECT * FROM replay_queries;
@@ -70,7 +66,7 @@ SELECT * FROM stream_engine.verify('replay_sums');
 ALTER FOREIGN TABLE replay_rows DROP CONSTRAINT positive;
 SELECT * FROM stream_engine.verify('replay_sums');
 SELECT stream_engine.retry_dead_letters('replay_rows', $$ message LIKE '%positive%' $$);
-CALL until($$ NOT EXISTS (SELECT FROM stream_engine.replay) $$);
+CALL stream_engine.wait('replay_rows', '1 minute');
 SELECT query::text, partition, "offset", watermark, windows FROM stream_engine.late_events
 	WHERE query IN ('replay_sums'::regclass, 'replay_hours'::regclass) ORDER BY 1;
 SELECT * FROM replay_counts;
@@ -86,7 +82,7 @@ SELECT stream_engine.retry_dead_letters('replay_rows');
 SELECT * FROM replay_letters;
 SELECT * FROM stream_engine.verify('replay_sums');
 SELECT stream_engine.resume('replay_rows');
-CALL until($$ NOT EXISTS (SELECT FROM stream_engine.replay) $$);
+CALL stream_engine.wait('replay_rows', '1 minute');
 SELECT * FROM replay_letters;
 SELECT * FROM replay_counts;
 
@@ -101,7 +97,6 @@ ALTER FOREIGN TABLE replay_rows ALTER COLUMN w TYPE numeric;
 SELECT stream_engine.retry_dead_letters('replay_rows', 'partition = 1');
 COMMIT;
 SELECT stream_engine.resume('replay_hours');
-CALL until($$ NOT EXISTS (SELECT FROM stream_engine.replay) $$);
 CALL stream_engine.wait('replay_rows');
 SELECT * FROM replay_counts;
 SELECT * FROM replay_queries;
@@ -119,7 +114,7 @@ CALL stream_engine.wait('replay_sessions');
 SELECT window_start, window_end, n FROM replay_sessions_live WHERE k = 's' ORDER BY 1;
 ALTER FOREIGN TABLE replay_rows DROP CONSTRAINT not_nine;
 SELECT stream_engine.retry_dead_letters('replay_rows', '"offset" = 7');
-CALL until($$ NOT EXISTS (SELECT FROM stream_engine.replay) $$);
+CALL stream_engine.wait('replay_rows', '1 minute');
 SELECT window_start, window_end, n FROM replay_sessions_live WHERE k = 's' ORDER BY 1;
 SELECT * FROM replay_letters;
 
@@ -148,4 +143,3 @@ SELECT stream_engine.drop_stream('replay_rows', true);
 SELECT count(*) FROM stream_engine.dead_letter_reader;
 DROP SERVER replay_server;
 DROP TABLE replay_log;
-DROP PROCEDURE until;

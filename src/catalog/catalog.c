@@ -215,32 +215,44 @@ se_relation_owner(Oid relid)
 
 /* ---- streams ---- */
 
+/* 0 when the table does not say, or when it says what it does not have. */
+static AttrNumber
+find_event_time(Oid relid, const char *event_time)
+{
+	AttrNumber	attnum = 0;
+
+	if (event_time != NULL)
+		attnum = get_attnum(relid, strcmp(event_time, "processing_time") == 0 ?
+							"_processing_time" : event_time);
+	return Max(attnum, 0);
+}
+
+/* The same, but the column must be there. */
 static AttrNumber
 event_time_column(Oid relid, const char *event_time)
 {
-	AttrNumber	attnum;
+	AttrNumber	attnum = find_event_time(relid, event_time);
 
-	if (event_time == NULL)
-		return 0;
-	if (strcmp(event_time, "processing_time") == 0)
-	{
-		attnum = get_attnum(relid, "_processing_time");
-		if (attnum <= 0)
-			ereport(ERROR,
-					(errcode(ERRCODE_UNDEFINED_COLUMN),
-					 errmsg("stream \"%s\" has processing time, but no column \"_processing_time\"",
-							get_rel_name(relid)),
-					 errhint("Add it: ALTER FOREIGN TABLE ... ADD COLUMN _processing_time timestamptz.")));
+	if (attnum > 0 || event_time == NULL)
 		return attnum;
-	}
-	attnum = get_attnum(relid, event_time);
-	if (attnum <= 0)
+	if (strcmp(event_time, "processing_time") == 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_COLUMN),
-				 errmsg("event time column \"%s\" of stream \"%s\" does not exist",
-						event_time, get_rel_name(relid)),
-				 errhint("It is a column of type timestamptz, '_timestamp' or 'processing_time'.")));
-	return attnum;
+				 errmsg("stream \"%s\" has processing time, but no column \"_processing_time\"",
+						get_rel_name(relid)),
+				 errhint("Add it: ALTER FOREIGN TABLE ... ADD COLUMN _processing_time timestamptz.")));
+	ereport(ERROR,
+			(errcode(ERRCODE_UNDEFINED_COLUMN),
+			 errmsg("event time column \"%s\" of stream \"%s\" does not exist",
+					event_time, get_rel_name(relid)),
+			 errhint("It is a column of type timestamptz, '_timestamp' or 'processing_time'.")));
+	return 0;
+}
+
+void
+se_stream_check_event_time(const SeStream *stream)
+{
+	(void) event_time_column(stream->relid, stream->options.event_time);
 }
 
 static SeStream *
@@ -280,7 +292,8 @@ stream_load(const char *condition, Datum key, Oid keytype)
 	stream->owner = se_relation_owner(stream->relid);
 	stream->serverid = GetForeignTable(stream->relid)->serverid;
 	se_source()->stream_options(stream->relid, &stream->options);
-	stream->event_time = event_time_column(stream->relid, stream->options.event_time);
+	/* who drops or pauses it need not have it in order */
+	stream->event_time = find_event_time(stream->relid, stream->options.event_time);
 	return stream;
 }
 
@@ -470,11 +483,16 @@ se_reader_queries(int32 reader)
 SeQueryPlan *
 se_query_plan_of_view(Oid view)
 {
-	Relation	relation = relation_open(view, AccessShareLock);
-	Query	   *query = copyObject(get_view_query(relation));
+	Relation	relation = try_relation_open(view, AccessShareLock);
+	Query	   *query;
 	SeQueryPlan *plan;
 	SeUserScope scope;
 
+	if (relation == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("the query has been dropped")));
+	query = copyObject(get_view_query(relation));
 	/* planning evaluates what is constant, be it the owner's own functions */
 	se_user_begin(&scope, relation->rd_rel->relowner, NIL);
 	plan = se_query_compile(query, NULL, se_stream_lookup, 2);
@@ -533,6 +551,21 @@ adopt_upgraded_streams(Datum home)
 		   1, &type, &home, NULL, SPI_OK_UPDATE);
 }
 
+/*
+ * Some relations go without an event trigger: what is made of temporary functions at the end of
+ * their session.  And a DROP may have an older snapshot than the row of what it drops.
+ */
+static void
+forget_gone(void)
+{
+	se_spi("SELECT stream_engine.forget(pg_catalog.array_agg(r.oid)) FROM"
+		   " (SELECT s.relation::oid FROM stream_engine.stream s"
+		   "  UNION ALL SELECT q.result::oid FROM stream_engine.query q"
+		   "  UNION ALL SELECT q.batch_view::oid FROM stream_engine.query q) AS r(oid)"
+		   " WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.oid = r.oid)"
+		   " HAVING pg_catalog.count(*) > 0", 0, NULL, NULL, NULL, SPI_OK_SELECT);
+}
+
 int
 se_catalog_wanted_readers(int32 **readers)
 {
@@ -544,6 +577,7 @@ se_catalog_wanted_readers(int32 **readers)
 
 	se_catalog_begin(&scope);
 	adopt_upgraded_streams(home);
+	forget_gone();
 	se_spi("SELECT r.id FROM stream_engine.reader r"
 		   " JOIN stream_engine.stream s ON s.id = r.stream"
 		   " JOIN stream_engine.stream_home h ON h.stream = s.id"
@@ -576,9 +610,16 @@ se_catalog_reader_failed(int32 reader, const char *message, int sqlstate)
 	values[1] = CStringGetTextDatum(message);
 	values[2] = CStringGetTextDatum(unpack_sql_state(sqlstate));
 	se_catalog_begin(&scope);
-	/* readers before queries, as sessions do it */
-	se_spi("SELECT FROM stream_engine.reader WHERE id = $1 FOR UPDATE", 1, types, values, NULL,
-		   SPI_OK_SELECT);
+	/*
+	 * Readers before queries, as sessions do it.  One who has it locked is about to change
+	 * something, and the manager does not wait for him.
+	 */
+	if (se_spi("SELECT FROM stream_engine.reader WHERE id = $1 FOR UPDATE SKIP LOCKED", 1, types,
+			   values, NULL, SPI_OK_SELECT) == 0)
+	{
+		se_catalog_end(&scope);
+		return;
+	}
 	se_spi("UPDATE stream_engine.query q SET state = 'error', error = $2, error_sqlstate = $3,"
 		   " error_hint = 'Mend the cause, then call stream_engine.resume().',"
 		   " error_partition = NULL, error_offset = NULL, error_at = pg_catalog.clock_timestamp()"

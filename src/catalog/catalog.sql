@@ -130,31 +130,12 @@ COMMENT ON FUNCTION stream_engine.retry_dead_letters(regclass, text)
 	IS 'after the cause is mended: bad records for which the condition over the columns of stream_engine.dead_letters holds (all if NULL) are processed once more, as if they arrived now, by the readers that had set them aside; those that are still bad come back; returns how many are retried';
 
 /* Rows of the engine go with the relations that they belong to. */
-CREATE FUNCTION stream_engine.on_drop() RETURNS event_trigger
-	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
-	/* rows go by foreign keys, whose triggers do not fire in a replica's session */
-	SET session_replication_role = origin AS $$
+CREATE FUNCTION stream_engine.forget(gone oid[]) RETURNS void
+	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-	gone oid[];
 	q record;
 	relation oid;
 BEGIN
-	SELECT array_agg(o.objid) INTO gone
-	FROM pg_catalog.pg_event_trigger_dropped_objects() o
-	WHERE o.classid = 'pg_catalog.pg_class'::regclass AND o.objsubid = 0;
-	IF gone IS NULL THEN
-		RETURN;
-	END IF;
-	IF NOT EXISTS (SELECT FROM stream_engine.stream s LEFT JOIN stream_engine.query d ON d.stream = s.id
-		WHERE s.relation::oid = ANY (gone) OR d.result::oid = ANY (gone) OR d.batch_view::oid = ANY (gone))
-	THEN
-		/* of a view that has been dropped by itself no number stays, which a dump would take elsewhere */
-		UPDATE stream_engine.query SET live_view = NULL WHERE live_view::oid = ANY (gone);
-		UPDATE stream_engine.query SET open_table = NULL WHERE open_table::oid = ANY (gone);
-		UPDATE stream_engine.stream SET recent_view = NULL WHERE recent_view::oid = ANY (gone);
-		RETURN;
-	END IF;
-
 	/* readers first, as their commits do it */
 	PERFORM FROM stream_engine.reader r
 	WHERE EXISTS (SELECT FROM stream_engine.query_progress p JOIN stream_engine.query d ON d.id = p.query
@@ -186,6 +167,32 @@ BEGIN
 	END LOOP;
 	DELETE FROM stream_engine.stream s WHERE s.relation::oid = ANY (gone);
 	PERFORM stream_engine.wake();
+END $$;
+COMMENT ON FUNCTION stream_engine.forget(oid[]) IS 'remove the engine''s rows of relations that are gone';
+REVOKE ALL ON FUNCTION stream_engine.forget(oid[]) FROM PUBLIC;
+
+CREATE FUNCTION stream_engine.on_drop() RETURNS event_trigger
+	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+	/* rows go by foreign keys, whose triggers do not fire in a replica's session */
+	SET session_replication_role = origin AS $$
+DECLARE
+	gone oid[];
+BEGIN
+	SELECT array_agg(o.objid) INTO gone
+	FROM pg_catalog.pg_event_trigger_dropped_objects() o
+	WHERE o.classid = 'pg_catalog.pg_class'::regclass AND o.objsubid = 0;
+	IF gone IS NULL THEN
+		RETURN;
+	END IF;
+	IF EXISTS (SELECT FROM stream_engine.stream s LEFT JOIN stream_engine.query d ON d.stream = s.id
+		WHERE s.relation::oid = ANY (gone) OR d.result::oid = ANY (gone) OR d.batch_view::oid = ANY (gone))
+	THEN
+		PERFORM stream_engine.forget(gone);
+	END IF;
+	/* of a view that has been dropped by itself no number stays, which a dump would take elsewhere */
+	UPDATE stream_engine.query SET live_view = NULL WHERE live_view::oid = ANY (gone);
+	UPDATE stream_engine.query SET open_table = NULL WHERE open_table::oid = ANY (gone);
+	UPDATE stream_engine.stream SET recent_view = NULL WHERE recent_view::oid = ANY (gone);
 END $$;
 COMMENT ON FUNCTION stream_engine.on_drop() IS 'remove the engine''s rows of relations that are dropped';
 

@@ -31,7 +31,7 @@ typedef struct SeStream
 	Oid			serverid;
 	char	   *state;
 	bool		at_home;		/* false in a restored or copied database */
-	AttrNumber	event_time;		/* 0: the table does not say */
+	AttrNumber	event_time;		/* 0: there is none, see se_stream_check_event_time */
 	SeStreamOptions options;
 } SeStream;
 
@@ -121,6 +121,9 @@ extern SeQueryDef *se_query_load(int32 id);
 extern SeQueryDef *se_query_by_open_table(Oid relid);
 extern SeReaderDef *se_reader_load(int32 id);
 extern List *se_reader_queries(int32 reader);	/* of SeQueryDef, running ones */
+
+/* Raises an error if the stream's event time is a column that it does not have. */
+extern void se_stream_check_event_time(const SeStream *stream);
 
 /*
  * Event time column of a stream's relation, for se_query_compile; false when

@@ -150,6 +150,7 @@ check_stream(const SeStream *stream)
 	Oid			type;
 	SeUserScope scope;
 
+	se_stream_check_event_time(stream);
 	if (stream->event_time == 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_TABLE_DEFINITION),

@@ -384,7 +384,18 @@ BEGIN
 	END IF;
 
 	/* the window that comes next, and who holds it up */
-	next_end := stream_engine.next_window_end(why.query);
+	BEGIN
+		next_end := stream_engine.next_window_end(why.query);
+	EXCEPTION WHEN OTHERS THEN
+		/* of a query that has stopped this may be the very reason, which has been told */
+		IF q.error IS DISTINCT FROM SQLERRM THEN
+			finding := 'its open windows cannot be read';
+			detail := SQLERRM;
+			hint := NULL;
+			RETURN NEXT;
+		END IF;
+		RETURN;
+	END;
 	IF q.trigger_count IS NOT NULL OR q.trigger_interval IS NOT NULL THEN
 		IF t.counted > 0 AND t.rows_out = 0 THEN
 			finding := 'no trigger has fired yet';

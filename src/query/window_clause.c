@@ -341,7 +341,8 @@ se_window_clause(FuncExpr *window, SeWindowKind kind, Oid stream, AttrNumber eve
 
 	if (pstate != NULL)
 		setup_parser_errposition_callback(&callback, pstate, window->location);
-	se_window_spec_init(spec, se_max_slices);
+	/* the setting is that of whoever creates a query, its readers may have another one */
+	se_window_spec_init(spec, pstate != NULL ? se_max_slices : 0);
 	spec->by_window = *zone_column != 0 && kind != SE_WINDOW_TUMBLE;
 	if (pstate != NULL)
 		cancel_parser_errposition_callback(&callback);

@@ -3,17 +3,21 @@
  *	  Read all that a reader works with: stream, queries, positions, state.
  *
  * NOTES
- *	  A definition lives until a session raises the reader's generation or one of
- *	  its relations is invalidated; then all of it is read again, in a new
+ *	  A definition lives until a session raises the reader's generation, one of
+ *	  its relations is invalidated, or one of the functions and types that its expressions
+ *	  were planned with is; then all of it is read again, in a new
  *	  context, and nothing of the old one survives.
  */
 #include "postgres.h"
 
+#include "access/relation.h"
 #include "access/table.h"
 #include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
+#include "nodes/plannodes.h"
+#include "optimizer/optimizer.h"
 #include "rewrite/rewriteHandler.h"
 #include "storage/lmgr.h"
 #include "utils/builtins.h"
@@ -21,6 +25,7 @@
 #include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
+#include "utils/syscache.h"
 #include "utils/timestamp.h"
 
 #include "compat/compat.h"
@@ -49,6 +54,87 @@ se_relation_invalidated(Datum arg, Oid relid)
 		if (def != NULL && relid == def->batch_view)
 			se_relations_changed = true;
 	}
+}
+
+void
+se_object_invalidated(Datum arg, int cacheid, uint32 hash)
+{
+	ListCell   *cell;
+
+	if (se_current_reader == NULL)
+		return;
+	foreach(cell, se_current_reader->objects)
+	{
+		const PlanInvalItem *item = lfirst(cell);
+
+		if (item->cacheId == cacheid && (hash == 0 || item->hashValue == hash))
+			se_relations_changed = se_stream_changed = true;
+	}
+}
+
+/*
+ * Have the definition read again when a function or a type changes with which these expressions
+ * are planned: what is inlined or folded does not ask again.  To be called before they are.
+ */
+static void
+note_objects(Reader *reader, List *exprs)
+{
+	MemoryContext old = MemoryContextSwitchTo(reader->context);
+	List	   *relations = NIL;
+	List	   *items = NIL;
+
+	(void) expression_planner_with_deps((Expr *) exprs, &relations, &items);
+	reader->objects = list_concat(reader->objects, items);
+	MemoryContextSwitchTo(old);
+}
+
+static void
+note_query(Reader *reader, const SeQueryDef *def)
+{
+	Relation	view = table_open(def->batch_view, AccessShareLock);
+	Query	   *query = copyObject(get_view_query(view));
+
+	note_objects(reader, list_make3(se_flatten_group_exprs(query, (Node *) query->targetList),
+									query->jointree->quals,
+									se_flatten_group_exprs(query, query->havingQual)));
+	table_close(view, NoLock);
+}
+
+/* DEFAULT and CHECK; whether a domain has constraints at all is asked once. */
+static void
+note_stream(Reader *reader)
+{
+	TupleConstr *constr = reader->desc->constr;
+	List	   *exprs = NIL;
+	MemoryContext old;
+
+	for (int i = 0; constr != NULL && i < constr->num_defval; i++)
+		exprs = lappend(exprs, stringToNode(constr->defval[i].adbin));
+	for (int i = 0; constr != NULL && i < constr->num_check; i++)
+		exprs = lappend(exprs, stringToNode(constr->check[i].ccbin));
+	note_objects(reader, exprs);
+
+	old = MemoryContextSwitchTo(reader->context);
+	for (int i = 0; i < reader->desc->natts; i++)
+	{
+		Oid			type = TupleDescAttr(reader->desc, i)->atttypid;
+		HeapTuple	tuple;
+
+		/* the types that domains are made of */
+		while (OidIsValid(type) &&
+			   HeapTupleIsValid(tuple = SearchSysCache1(TYPEOID, ObjectIdGetDatum(type))))
+		{
+			PlanInvalItem *item = makeNode(PlanInvalItem);
+
+			item->cacheId = TYPEOID;
+			item->hashValue = GetSysCacheHashValue1(TYPEOID, ObjectIdGetDatum(type));
+			type = ((Form_pg_type) GETSTRUCT(tuple))->typbasetype;
+			ReleaseSysCache(tuple);
+			if (OidIsValid(type))
+				reader->objects = lappend(reader->objects, item);
+		}
+	}
+	MemoryContextSwitchTo(old);
 }
 
 static void
@@ -103,8 +189,13 @@ load_origin(ReaderQuery *query)
 static void
 check_stream_rights(const SeQueryDef *def)
 {
-	Relation	view = table_open(def->batch_view, AccessShareLock);
+	Relation	view = try_relation_open(def->batch_view, AccessShareLock);
 
+	/* by one for whom we have waited: the fence will tell, and this is no failure */
+	if (view == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_IN_USE),
+				 errmsg("the query has been dropped")));
 	se_query_check_permissions(get_view_query(view));
 	table_close(view, NoLock);
 }
@@ -125,6 +216,7 @@ load_query(Reader *reader, ReaderQuery *query, SeQueryDef *def)
 	/* the rights are the owner's: to execute functions, and to read where a view asks for it */
 	se_user_begin(&scope, def->owner, def->settings);
 	check_stream_rights(def);
+	note_query(reader, def);
 	query->plan = se_query_plan_of_view(def->batch_view);
 	if (query->plan->stream != reader->stream->relid)
 		ereport(ERROR,
@@ -358,6 +450,7 @@ se_reader_prepare(int32 reader_id, MemoryContext context)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_IN_USE),
 				 errmsg("the stream has been dropped")));
+	se_stream_check_event_time(stream);
 	reader->desc = CreateTupleDescCopyConstr(RelationGetDescr(relation));
 	reader->queries = palloc0(sizeof(ReaderQuery) * Max(list_length(queries), 1));
 	foreach(cell, queries)
@@ -380,6 +473,7 @@ se_reader_prepare(int32 reader_id, MemoryContext context)
 	}
 	/* constant parts of DEFAULT and CHECK are evaluated here */
 	se_user_begin(&scope, stream->owner, NIL);
+	note_stream(reader);
 	reader->decoder = se_source()->decoder_create(relation, stream->event_time, needed, context);
 	se_user_end(&scope);
 	table_close(relation, NoLock);

@@ -973,5 +973,7 @@ se_reader_main(Datum main_arg)
 	CacheRegisterRelcacheCallback(se_relation_invalidated, (Datum) 0);
 	CacheRegisterSyscacheCallback(FOREIGNSERVEROID, options_invalidated, (Datum) 0);
 	CacheRegisterSyscacheCallback(USERMAPPINGOID, options_invalidated, (Datum) 0);
+	CacheRegisterSyscacheCallback(PROCOID, se_object_invalidated, (Datum) 0);
+	CacheRegisterSyscacheCallback(TYPEOID, se_object_invalidated, (Datum) 0);
 	se_worker_run(reader_loop);
 }

@@ -203,6 +203,7 @@ typedef struct Reader
 
 	int			nqueries;
 	ReaderQuery *queries;
+	List	   *objects;		/* of PlanInvalItem: what expressions were planned with */
 	SeStaging  *staging;		/* head reader only */
 	SePending  *pending;		/* late records and dead letters of the cycle */
 	HTAB	   *verdicts;		/* positions judged by other readers */
@@ -291,6 +292,7 @@ extern bool se_relations_changed;	/* since the definition was read */
 extern bool se_stream_changed;
 extern Reader *se_reader_prepare(int32 reader_id, MemoryContext context);
 extern void se_relation_invalidated(Datum arg, Oid relid);
+extern void se_object_invalidated(Datum arg, int cacheid, uint32 hash);
 extern bool se_definition_is_settled(int32 reader_id, int32 *kept_out);
 
 /* partitions.c */

@@ -11,6 +11,7 @@
  *
  *	  What has been read by then may have closed windows that are emitted by further
  *	  commits (closing.c).  These are waited for, but not those that close later.
+ *	  What retry_late and retry_dead_letters have queued is waited for, too.
  */
 #include "postgres.h"
 
@@ -160,7 +161,7 @@ look(WaitTarget *target, char **reason)
 	values[3] = PointerGetDatum(construct_array(target->ends, target->npartitions, INT8OID, 8,
 												true, TYPALIGN_DOUBLE));
 	se_catalog_begin(&scope);
-	/* readers concerned that are behind somewhere */
+	/* readers concerned that are behind somewhere, or have records to process again */
 	if (se_spi("SELECT p.problem FROM stream_engine.reader r"
 			   " JOIN stream_engine.stream s ON s.id = r.stream CROSS JOIN"
 			   " LATERAL ROWS FROM (pg_catalog.unnest($3), pg_catalog.unnest($4)) AS t(part, fin)"
@@ -173,7 +174,8 @@ look(WaitTarget *target, char **reason)
 			   "   AND w.query = $2) END"
 			   " AND (p.next_offset IS NULL OR p.next_offset < t.fin OR EXISTS"
 			   "  (SELECT FROM stream_engine.query_progress w JOIN stream_engine.late_event l ON l.query = w.query"
-			   "   WHERE w.reader = r.id AND l.retry)) ORDER BY p.problem LIMIT 1",
+			   "   WHERE w.reader = r.id AND l.retry) OR EXISTS"
+			   "  (SELECT FROM stream_engine.replay y WHERE y.reader = r.id)) ORDER BY p.problem LIMIT 1",
 			   4, types, values, NULL, SPI_OK_SELECT) > 0)
 	{
 		char	   *problem = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1);

@@ -21,7 +21,10 @@
  *	  one reader at a time, whose row it locks as a commit of that reader does; the
  *	  reader's commits look at the log with snapshots taken after they have that
  *	  lock, so they find a chunk in one place or in the other.  Locks on segments
- *	  are taken conditionally: nobody ever waits behind the manager for long.
+ *	  are taken conditionally, so that nobody waits behind the manager.  With many
+ *	  readers there may be no instant without a commit; then, when there is no room, the
+ *	  manager queues as others do, for PATIENCE_MS, and after that in vain not for
+ *	  another IMPATIENCE_MS.
  *
  *	  Who appends asks which segment is current when he has locked all of them, and
  *	  not his snapshot.  So once nobody holds such a lock, nothing is added to
@@ -41,8 +44,10 @@
 #include "storage/latch.h"
 #include "storage/lmgr.h"
 #include "storage/procarray.h"
+#include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
+#include "utils/resowner.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 #include "utils/wait_event.h"
@@ -82,6 +87,10 @@ enum
 
 #define LOCK_ATTEMPTS 10
 #define LOCK_RETRY_MS 5
+
+/* How long others' commits may have to wait behind the manager, and how long not after that. */
+#define PATIENCE_MS 200
+#define IMPATIENCE_MS 1000
 
 typedef struct Segment
 {
@@ -260,8 +269,47 @@ is_wanted(int segment)
 	return TransactionIdPrecedes(oldest, dead[segment].since);
 }
 
+/* Wait for the lock in the queue, where later commits are behind us; false: not got in time. */
 static bool
-lock_segment(int segment, LOCKMODE mode)
+queue_for_segment(int segment, LOCKMODE mode)
+{
+	static TimestampTz failed_at = 0;
+	MemoryContext context = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+	volatile bool locked = true;
+
+	if (!TimestampDifferenceExceeds(failed_at, GetCurrentTimestamp(), IMPATIENCE_MS))
+		return false;
+	BeginInternalSubTransaction(NULL);
+	PG_TRY();
+	{
+		(void) set_config_option("lock_timeout", CppAsString2(PATIENCE_MS), PGC_USERSET,
+								 PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0, false);
+		LockRelationOid(segment_relid(segment), mode);
+		ReleaseCurrentSubTransaction();
+	}
+	PG_CATCH();
+	{
+		ErrorData  *error;
+
+		MemoryContextSwitchTo(context);
+		error = CopyErrorData();
+		FlushErrorState();
+		RollbackAndReleaseCurrentSubTransaction();
+		if (error->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE)
+			ReThrowError(error);
+		FreeErrorData(error);
+		failed_at = GetCurrentTimestamp();
+		locked = false;
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(context);
+	CurrentResourceOwner = owner;
+	return locked;
+}
+
+static bool
+lock_segment(int segment, LOCKMODE mode, bool force)
 {
 	for (int i = 0; i < LOCK_ATTEMPTS; i++)
 	{
@@ -272,7 +320,7 @@ lock_segment(int segment, LOCKMODE mode)
 		ResetLatch(MyLatch);
 		CHECK_FOR_INTERRUPTS();
 	}
-	return false;
+	return force && queue_for_segment(segment, mode);
 }
 
 /* Begin and end a transaction with SPI; false: the extension is gone. */
@@ -305,7 +353,7 @@ empty_segment(int number, const Segment *segment, bool force)
 	if (has_live_chunks(number))
 		dead[number].generation = 0;
 	else if (dead[number].generation != segment->generation &&
-			 lock_segment(number, ShareRowExclusiveLock) && !has_live_chunks(number))
+			 lock_segment(number, ShareRowExclusiveLock, force) && !has_live_chunks(number))
 	{
 		/*
 		 * Whoever has seen it as current has ended now, and nobody will again: there
@@ -319,7 +367,7 @@ empty_segment(int number, const Segment *segment, bool force)
 	if (dead[number].generation == segment->generation &&
 		(!is_wanted(number) ||
 		 (force && TimestampDifferenceExceeds(dead[number].at, GetCurrentTimestamp(), GRACE_MS))) &&
-		lock_segment(number, AccessExclusiveLock))
+		lock_segment(number, AccessExclusiveLock, force))
 	{
 		if (!has_live_chunks(number))
 		{

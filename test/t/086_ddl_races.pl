@@ -72,5 +72,57 @@ like(race('copied', "SELECT stream_engine.resume('orders', start => 'earliest')"
 	'of two that resume a copied stream the second gets an error');
 is($node->safe_psql('copied', 'SELECT count(*) FROM stream_engine.reader WHERE head'), '1', 'it has one reader');
 
+# Rule: a query goes with what it is made of, also where no event trigger tells of that, or tells
+# one who cannot see the query yet.
+my ($in3, $out3, $err3) = ("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 'began' FROM pg_class LIMIT 1;\n", '', '');
+my $older = start([ 'psql', '-XAtq', '-v', 'ON_ERROR_STOP=1', '-d', $node->connstr('postgres') ], '<', \$in3, '>', \$out3,
+	'2>', \$err3, IPC::Run::timeout($PostgreSQL::Test::Utils::timeout_default));
+$older->pump until $out3 =~ /began/;
+$node->safe_psql('postgres', q(SELECT stream_engine.create_query('later', $$ SELECT count(*) FROM orders GROUP BY tumble(t, '1 day') $$, paused => true)));
+$in3 .= "DROP TABLE later; COMMIT;\n\\q\n";
+$older->finish;
+is($err3, '', 'a query is dropped by one who has an older snapshot than it');
+$node->safe_psql('postgres', q(
+	CREATE FUNCTION pg_temp.own(bigint) RETURNS bigint LANGUAGE sql IMMUTABLE AS 'SELECT $1';
+	SELECT stream_engine.create_query('own', $$ SELECT pg_temp.own(count(*)) AS n FROM orders GROUP BY tumble(t, '1 day') $$)));
+wait_for($node, "SELECT to_regclass('own_batch') IS NULL");
+$node->safe_psql('postgres', 'SELECT stream_engine.wake()');
+wait_for($node, q(SELECT NOT EXISTS (SELECT FROM stream_engine.query) AND to_regclass('later_batch') IS NULL
+	AND to_regclass('later_open') IS NULL AND to_regclass('own_open') IS NULL));
+pass('neither it nor one over a temporary function leaves anything');
+
+# Rule: a query that is dropped while its reader is about to load it keeps nobody else waiting, and
+# is no failure of the reader.
+SKIP:
+{
+	skip('built without failpoints', 3) if $node->psql('postgres', 'SHOW stream_engine.failpoints') != 0;
+	$node->safe_psql('postgres', q(
+		DO $$ BEGIN
+			PERFORM stream_engine.create_query('stays', 'SELECT count(*) AS n FROM orders GROUP BY tumble(t, ''1 day'')');
+			PERFORM stream_engine.create_query('goes', 'SELECT count(*) AS n FROM orders GROUP BY tumble(t, ''1 hour'')');
+		END $$;
+		CALL stream_engine.wait('orders', '1 minute')));
+	my $position = log_position($node);
+	$node->append_conf('postgresql.conf', "stream_engine.failpoints = 'load.before_definition=sleep:3000'");
+	$node->reload;
+	$node->safe_psql('postgres', "SELECT stream_engine.resume('orders')");
+	wait_for_log($node, qr/failpoint "load.before_definition" sleeps/, $position);
+	my ($in4, $out4, $err4) = ("BEGIN; DROP TABLE goes; SELECT 'called';\n", '', '');
+	my $dropper = start([ 'psql', '-XAtq', '-d', $node->connstr('postgres') ], '<', \$in4, '>', \$out4, '2>', \$err4,
+		IPC::Run::timeout($PostgreSQL::Test::Utils::timeout_default));
+	$dropper->pump until $out4 =~ /called/ || $err4;
+	wait_for($node, "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE backend_type = 'stream_engine reader' AND wait_event_type = 'Lock')");
+	$in4 .= "COMMIT;\n\\q\n";
+	$dropper->finish;
+	is($err4, '', 'a query is dropped while its reader waits for it');
+	$node->append_conf('postgresql.conf', "stream_engine.failpoints = ''");
+	$node->reload;
+	$node->safe_psql('postgres', q(
+		INSERT INTO log VALUES (0, 1, NULL, NULL, convert_to('{"t": "2026-01-05 01:00+00"}', 'UTF8'));
+		CALL stream_engine.wait('stays', '1 minute')));
+	is($node->safe_psql('postgres', "SELECT string_agg(name::text || ' ' || state, ',') FROM stream_engine.queries"), 'stays running', 'the other one goes on');
+	unlike(log_since($node, $position), qr/could not open relation|exited with exit code 1/, 'in the same process');
+}
+
 $node->stop('fast');
 done_testing();

@@ -1,12 +1,13 @@
 
 # Rule: the state log stays within 4 x the live state + 64 MB though a session holds a
-# snapshot all the time; that session gets "snapshot too old" from _live and never a
+# snapshot all the time, and others' commits leave no instant without a lock on it; that session gets "snapshot too old" from _live and never a
 # wrong answer, other sessions get all; results are those of plain SQL, also when
 # the server is killed while chunks move and segments are emptied.
 
 use strict;
 use warnings FATAL => 'all';
 
+use IPC::Run ();
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
@@ -41,6 +42,14 @@ $old->query_safe("SELECT count(*) FROM stream_engine.$_")
 $old->query_safe("SELECT count(*) FROM stream_engine.why('$_')") foreach qw(short long sessions);
 $old->query_safe('SELECT shown()');
 
+# As with many readers: at no instant is there nobody who may append.
+my $script = $node->basedir . '/commits.sql';
+append_to_file($script, "BEGIN;\nLOCK TABLE stream_engine.state_log IN ROW EXCLUSIVE MODE;\nSELECT pg_sleep(0.1);\nCOMMIT;\n");
+my ($commits_out, $commits_err) = ('', '');
+my $commits = IPC::Run::start([ 'pgbench', '-n', '-c', '8', '-T', '3600', '-f', $script, $node->connstr('postgres') ],
+	'<', \undef, '>', \$commits_out, '2>', \$commits_err);
+wait_for($node, q(SELECT count(*) >= 8 FROM pg_locks WHERE relation = 'stream_engine.state_log_0'::regclass AND mode = 'RowExclusiveLock' AND granted));
+
 my ($largest, $most_live, $over) = (0, 0, 0);
 my $step = $batches / 24;
 for my $i (0 .. 23)
@@ -58,6 +67,8 @@ note sprintf('the log had up to %.0f MB, live state up to %.0f MB', $largest / $
 is($over, 0, 'the log stays within its bound');
 my $emptied = $node->safe_psql('postgres', 'SELECT sum(generation) - 4 FROM stream_engine.state_segment');
 cmp_ok($emptied, '>', 0, "segments have been emptied ($emptied times)");
+ok($commits->pumpable, 'others committed all the time') or diag($commits_err);
+$commits->kill_kill;
 
 my $answer = $old->query('SELECT shown()');
 like($old->{stderr}, qr/snapshot too old/, 'an old snapshot gets an error');
