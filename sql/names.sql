@@ -67,5 +67,11 @@ DELETE FROM told WHERE expected = 'b';
 SELECT window_start, problem FROM stream_engine.verify('told');
 
 SELECT stream_engine.drop_stream('"S"', cascade => true);
+
+-- words of the column list as names
+SELECT stream_engine.create_stream('words', server => 'names_server', topic => 'words', staging_retention => '0', event_time => 't',
+	columns => $$ "_offset" bigint, p pg_catalog.path PATH '$.path', path path, k int CONSTRAINT path CHECK (k > 0), "T" int, t timestamptz $$);
+SELECT attname, format_type(atttypid, atttypmod), attfdwoptions FROM pg_attribute WHERE attrelid = 'words'::regclass AND attnum > 0 ORDER BY attnum;
+SELECT stream_engine.drop_stream('words');
 DROP SCHEMA "Na.mes" CASCADE;
 DROP SERVER names_server;

@@ -196,6 +196,12 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION stream_engine.on_drop() IS 'remove the engine''s rows of relations that are dropped';
 
+/* It is part of every DROP of the database, and who makes the extension need not stay a superuser. */
+DO $$
+BEGIN
+	EXECUTE pg_catalog.format('ALTER FUNCTION stream_engine.on_drop() OWNER TO %I', pg_catalog.pg_get_userbyid(10));
+END $$;
+
 CREATE EVENT TRIGGER stream_engine_on_drop ON sql_drop EXECUTE FUNCTION stream_engine.on_drop();
 ALTER EVENT TRIGGER stream_engine_on_drop ENABLE ALWAYS;
 COMMENT ON EVENT TRIGGER stream_engine_on_drop IS 'remove the engine''s rows of relations that are dropped';

@@ -26,7 +26,7 @@ typedef struct Token
 	int			code;
 	int			start;
 	int			end;
-	char	   *string;			/* of a string constant */
+	char	   *string;			/* of a string constant or a quoted name, else NULL */
 } Token;
 
 static const char *const constraint_words[] = {
@@ -63,7 +63,8 @@ scan(const char *source, int *ntokens)
 			tokens = repalloc(tokens, sizeof(Token) * (capacity *= 2));
 		tokens[n].code = code;
 		tokens[n].start = location;
-		tokens[n].string = code == SE_TOKEN_SCONST ? pstrdup(value.str) : NULL;
+		tokens[n].string = code == SE_TOKEN_SCONST || source[location] == '"' ?
+			pstrdup(value.str) : NULL;
 		n++;
 	}
 	if (n > 0)
@@ -132,11 +133,11 @@ translate_column(StringInfo out, const char *source, const Token *tokens, int fi
 
 	if (last > first)
 	{
-		char	   *name = pnstrdup(source + tokens[first].start,
-									tokens[first].end - tokens[first].start);
+		char	   *name = tokens[first].string;
 
-		if (name[0] != '"')
-			name = downcase_identifier(name, strlen(name), false, false);
+		if (name == NULL)
+			name = downcase_identifier(source + tokens[first].start,
+									   tokens[first].end - tokens[first].start, false, false);
 		*names = lappend(*names, name);
 	}
 
@@ -153,7 +154,9 @@ translate_column(StringInfo out, const char *source, const Token *tokens, int fi
 		for (int w = 0; insert_at < 0 && w < lengthof(constraint_words); w++)
 			if (token_is(source, token, constraint_words[w]))
 				insert_at = i;
-		if (i > first + 1 &&
+		/* a type of a schema, or a constraint, may have such a name */
+		if (i > first + 1 && tokens[i - 1].code != '.' &&
+			!token_is(source, &tokens[i - 1], "constraint") &&
 			(token_is(source, token, "path") || token_is(source, token, "epoch")))
 		{
 			const char *option = token_is(source, token, "path") ? "path" : "epoch";

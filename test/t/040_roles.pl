@@ -313,5 +313,19 @@ is( $node->safe_psql('postgres', 'SELECT (SELECT count(*) FROM stream_engine.str
 $node->safe_psql('postgres', 'REVOKE ALL ON SCHEMA alice FROM bob, carol; REVOKE ALL ON FOREIGN SERVER kafka FROM alice, mallory;
 	DROP SCHEMA alice, bob, mallory CASCADE; DROP ROLE alice, bob, carol, mallory');
 
+# Whoever has made the extension may be a superuser no more.
+$node->safe_psql('postgres', 'CREATE ROLE boss SUPERUSER; CREATE DATABASE theirs');
+$node->safe_psql('theirs', q(SET SESSION AUTHORIZATION boss; CREATE EXTENSION stream_engine; RESET SESSION AUTHORIZATION;
+	ALTER ROLE boss NOSUPERUSER;
+	CREATE TABLE log (partition int, "offset" bigint, timestamp timestamptz, key bytea, value bytea);
+	CREATE SERVER tables FOREIGN DATA WRAPPER stream_engine_table OPTIONS (table 'public.log', partitions '1');
+	SELECT stream_engine.create_stream('s', server => 'tables', topic => 't', columns => 't timestamptz', event_time => 't');
+	SELECT stream_engine.create_query('q', $$ SELECT count(*) AS n FROM s GROUP BY tumble(t, '1 day') $$);
+	INSERT INTO log VALUES (0, 0, NULL, NULL, '{"t": "2026-01-05 00:00+00"}')));
+$node->safe_psql('theirs', q(CALL stream_engine.wait('q', '1 minute')));
+is($node->safe_psql('theirs', 'DROP TABLE q; DROP FOREIGN TABLE s; DROP TABLE log; SELECT count(*) FROM stream_engine.query'), '0',
+	'tables are dropped in the database of an extension whose owner is no superuser any more');
+$node->safe_psql('postgres', 'DROP DATABASE theirs; DROP ROLE boss');
+
 $node->stop('fast');
 done_testing();
