@@ -443,7 +443,10 @@ settle(SeStream *stream, const char *start)
 	se_catalog_end(&scope);
 }
 
-/* Partitions that have stopped go on at "start"; the distance is counted as a gap. */
+/*
+ * Partitions that have stopped go on at "start"; the distance is counted as a gap.  Those that the
+ * topic has not any more are given up.
+ */
 static void
 reposition(SeStream *stream, const char *start)
 {
@@ -483,6 +486,12 @@ reposition(SeStream *stream, const char *start)
 				   " AND \"offset\" >= $3 AND reason <> 'bad'", 3, types, values, NULL,
 				   SPI_OK_DELETE);
 	}
+	/* what the topic has not any more */
+	values[1] = Int32GetDatum(npositions);
+	se_spi("UPDATE stream_engine.reader_partition p SET gone = true, problem = NULL,"
+		   " last_offset = NULL, last_timestamp = NULL, last_checksum = NULL"
+		   " FROM stream_engine.reader r WHERE r.id = p.reader AND r.stream = $1"
+		   " AND p.partition >= $2", 2, types, values, NULL, SPI_OK_UPDATE);
 	se_catalog_end(&scope);
 }
 

@@ -149,10 +149,10 @@ copy_reader(int32 query, int32 reader)
 	static const char *const steps[] = {
 		"INSERT INTO stream_engine.reader_partition (reader, partition, start_offset, next_offset,"
 		" complete, max_event_time, first_event_time, idle, records, gaps, decoded, dead, future,"
-		" tombstones, skipped, last_offset, last_timestamp, last_checksum, high_offset, problem)"
+		" tombstones, skipped, last_offset, last_timestamp, last_checksum, high_offset, problem, gone)"
 		" SELECT $3, partition, start_offset, next_offset,"
 		" complete, max_event_time, first_event_time, idle, records, gaps, decoded, dead, future,"
-		" tombstones, skipped, last_offset, last_timestamp, last_checksum, high_offset, problem"
+		" tombstones, skipped, last_offset, last_timestamp, last_checksum, high_offset, problem, gone"
 		" FROM stream_engine.reader_partition WHERE reader = $2",
 
 		"INSERT INTO stream_engine.dead_letter_reader (reader, partition, \"offset\")"

@@ -171,9 +171,11 @@ CREATE TABLE stream_engine.reader_partition (
 	last_checksum bigint,
 	high_offset bigint,
 	problem text,
+	gone boolean NOT NULL DEFAULT false,
 	PRIMARY KEY (reader, partition)
 ) WITH (fillfactor = 40, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 500);
 COMMENT ON TABLE stream_engine.reader_partition IS 'the offset up to which all effects are contained in logged tables, with the counters of what was read';
+COMMENT ON COLUMN stream_engine.reader_partition.gone IS 'the topic did not have it any more when the operator let the stream go on: it is not waited for';
 
 CREATE TABLE stream_engine.query_progress (
 	query integer PRIMARY KEY REFERENCES stream_engine.query ON DELETE CASCADE,

@@ -31,7 +31,8 @@
  *	  record, or one is where none was, or the log ends before the position, the
  *	  partition stops.  If it is gone, which compaction and retention may do, nothing
  *	  can be said.  A partition that has stopped stays so, also when the worker
- *	  starts again, until the operator has decided.
+ *	  starts again, until the operator has decided.  So does one that the topic does not
+ *	  have any more, for MISSING_MS.
  */
 #include "postgres.h"
 
@@ -46,6 +47,9 @@
 #include "engine/engine.h"
 #include "reader.h"
 #include "session.h"
+
+/* How long a topic is to be without a partition until this is believed. */
+#define MISSING_MS 10000
 
 static void
 partition_init(Reader *reader, ReaderPartition *partition, int32 number)
@@ -123,7 +127,8 @@ se_partitions_load(Reader *reader)
 
 	se_catalog_begin(&scope);
 	se_spi("SELECT partition, start_offset, next_offset, complete, max_event_time,"
-		   " first_event_time, idle, last_offset, last_timestamp, last_checksum, problem IS NOT NULL"
+		   " first_event_time, idle, last_offset, last_timestamp, last_checksum,"
+		   " problem IS NOT NULL OR gone, gone"
 		   " FROM stream_engine.reader_partition WHERE reader = $1 ORDER BY partition",
 		   1, &type, &key, NULL, SPI_OK_SELECT);
 	for (uint64 i = 0; i < SPI_processed; i++)
@@ -158,6 +163,7 @@ se_partitions_load(Reader *reader)
 		if (!isnull)
 			partition->last_checksum = (uint32) DatumGetInt64(value);
 		partition->lost = DatumGetBool(SPI_getbinval(tuple, desc, 11, &isnull));
+		partition->gone = DatumGetBool(SPI_getbinval(tuple, desc, 12, &isnull));
 		partition->unverified = partition->last_offset >= 0 && !partition->lost;
 	}
 	se_catalog_end(&scope);
@@ -178,7 +184,7 @@ ask_for_unfound(Reader *reader, int timeout_ms)
 		int64		low;
 		int64		high;
 
-		if (!partition->unfound)
+		if (!partition->unfound || partition->missing_since != 0)
 			continue;
 		reader->routine->offsets(reader->source, i, timeout_ms, &low, &high);
 		partition->unfound = false;
@@ -188,6 +194,59 @@ ask_for_unfound(Reader *reader, int timeout_ms)
 		else if (low > partition->last_offset)
 			partition->unverified = false;
 		reader->assign_wanted = true;
+	}
+}
+
+/* Inside a transaction with a snapshot. */
+static void
+store_problem(Reader *reader, int32 number, const char *problem)
+{
+	SeCatalogScope scope;
+	Oid			types[3] = {INT4OID, INT4OID, TEXTOID};
+	Datum		values[3];
+
+	reader->partitions[number].lost = true;
+	reader->partitions[number].gone = false;
+	reader->assign_wanted = true;
+	values[0] = Int32GetDatum(reader->def->id);
+	values[1] = Int32GetDatum(number);
+	values[2] = CStringGetTextDatum(problem);
+	se_catalog_begin(&scope);
+	se_spi("UPDATE stream_engine.reader_partition SET problem = $3, gone = false"
+		   " WHERE reader = $1 AND partition = $2", 3, types, values, NULL, SPI_OK_UPDATE);
+	se_catalog_end(&scope);
+}
+
+/*
+ * A topic that was made anew with fewer partitions stops those that it has not any more, until
+ * the operator has decided to go on without them; and again when it has them after that.  Not at
+ * once: a broker may not have heard of partitions that others tell of.
+ */
+static void
+note_missing(Reader *reader, int npartitions)
+{
+	TimestampTz now = GetCurrentTimestamp();
+
+	for (int i = 0; i < reader->npartitions; i++)
+	{
+		ReaderPartition *partition = &reader->partitions[i];
+
+		if (i < npartitions)
+		{
+			partition->missing_since = 0;
+			if (partition->gone)
+				store_problem(reader, i, psprintf("partition %d is in the topic again, without which the stream has gone on",
+												  i));
+		}
+		else if (partition->lost)
+			continue;
+		else if (partition->missing_since == 0)
+			partition->missing_since = now;
+		else if (TimestampDifferenceExceeds(partition->missing_since, now, MISSING_MS))
+			store_problem(reader, i, psprintf("partition %d is not in the topic any more, which has %d: the topic was made anew",
+											  i, npartitions));
+		if (partition->lost)
+			partition->unverified = partition->unfound = false;
 	}
 }
 
@@ -205,6 +264,7 @@ se_partitions_discover(Reader *reader, int timeout_ms)
 	int			npartitions = reader->routine->partitions(reader->source, timeout_ms);
 	int64	   *lows;
 
+	note_missing(reader, npartitions);
 	ask_for_unfound(reader, timeout_ms);
 	if (npartitions <= known)
 		return false;
@@ -503,9 +563,10 @@ se_reader_watermark(Reader *reader, TimestampTz now, bool *idle)
 		ReaderPartition *partition = &reader->partitions[i];
 
 		/* not in a commit of its own records: they may close windows */
-		idle[i] = partition->caught_up && !partition->lost &&
-			partition->delta.records == 0 && partition->delta.decoded == 0 &&
-			now - partition->last_arrival >= reader->stream->options.idle_timeout;
+		idle[i] = partition->gone ||
+			(partition->caught_up && !partition->lost &&
+			 partition->delta.records == 0 && partition->delta.decoded == 0 &&
+			 now - partition->last_arrival >= reader->stream->options.idle_timeout);
 		if (!idle[i])
 			least = Min(least, se_partition_watermark(reader, partition));
 	}
@@ -525,6 +586,8 @@ last_arrival(const Reader *reader)
 	{
 		const ReaderPartition *partition = &reader->partitions[i];
 
+		if (partition->gone)
+			continue;
 		if (!partition->caught_up || partition->lost)
 			return DT_NOEND;
 		last = Max(last, partition->last_arrival);
@@ -606,7 +669,9 @@ se_partitions_next_move(const Reader *reader)
 	{
 		const ReaderPartition *partition = &reader->partitions[i];
 
-		if (!partition->idle && partition->caught_up && !partition->lost)
+		if (!partition->idle && partition->gone)
+			next = DT_NOBEGIN;
+		else if (!partition->idle && partition->caught_up && !partition->lost)
 			next = Min(next, partition->last_arrival + reader->stream->options.idle_timeout);
 	}
 	return next;
@@ -726,22 +791,12 @@ se_partitions_commit(Reader *reader)
 void
 se_partition_problem(Reader *reader, int32 number, const char *problem)
 {
-	SeCatalogScope scope;
-	Oid			types[3] = {INT4OID, INT4OID, TEXTOID};
-	Datum		values[3];
-
 	reader->partitions[number].lost = true;
 	reader->assign_wanted = true;
 	if (!se_worker_begin())
 		return;
 	PushActiveSnapshot(GetTransactionSnapshot());
-	values[0] = Int32GetDatum(reader->def->id);
-	values[1] = Int32GetDatum(number);
-	values[2] = CStringGetTextDatum(problem);
-	se_catalog_begin(&scope);
-	se_spi("UPDATE stream_engine.reader_partition SET problem = $3"
-		   " WHERE reader = $1 AND partition = $2", 3, types, values, NULL, SPI_OK_UPDATE);
-	se_catalog_end(&scope);
+	store_problem(reader, number, problem);
 	PopActiveSnapshot();
 	se_worker_commit();
 	ereport(LOG,

@@ -55,6 +55,7 @@ typedef struct ReaderPartition
 	bool		idle;			/* as committed */
 	bool		caught_up;		/* at the partition's end, as the source said */
 	bool		lost;			/* stopped: the operator decides where it goes on */
+	bool		gone;			/* lost, and he has: without it */
 	bool		unverified;		/* whether the log still has the last record is
 								 * not known yet */
 	bool		unfound;		/* it was not to be had: the source must be asked why */
@@ -66,6 +67,7 @@ typedef struct ReaderPartition
 	TimestampTz others;			/* min of the other partitions' watermarks, as
 								 * committed */
 	TimestampTz last_arrival;	/* wall clock of the last record, or start */
+	TimestampTz missing_since;	/* the topic has been without it; 0: it has it */
 	int64		last_offset;	/* -1 none */
 	TimestampTz last_timestamp;
 	uint32		last_checksum;

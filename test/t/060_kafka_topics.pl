@@ -155,5 +155,33 @@ $node->safe_psql('postgres', "SELECT stream_engine.resume('anew', start => 'earl
 wait_for_all($node, 'anew_q');
 is(results('anew'), "00:00:00|a|9\n00:00:10|a|10\n00:00:20|a|1\n00:01:40|b|9", 'it goes on where the operator says');
 
+# One with fewer partitions: those that are not there any more are given up, for as long as they are not.
+my $fewer = $broker->topic_name('fewer');
+$broker->topic($fewer, 3);
+create('fewer', $fewer, '1 hour');
+$broker->produce($fewer, $_, map { record('a', $_) } 1 .. 20) foreach 0 .. 2;
+wait_for_all($node, 'fewer_q');
+$broker->delete_topic($fewer);
+$broker->topic($fewer, 1);
+$broker->produce($fewer, 0, map { record('b', $_) } 101 .. 115);
+wait_for($node, "SELECT count(problem) = 3 FROM stream_engine.stat_partitions WHERE query = 'fewer_q'::regclass");
+is($node->safe_psql('postgres', "SELECT problem FROM stream_engine.stat_partitions WHERE query = 'fewer_q'::regclass AND partition = 2"),
+	'partition 2 is not in the topic any more, which has 1: the topic was made anew', 'a partition that is not there any more is told');
+is(results('fewer'), '00:00:00|a|27', 'and holds the watermark');
+$node->safe_psql('postgres', "SELECT stream_engine.resume('fewer', start => 'earliest')");
+wait_for_all($node, 'fewer_q');
+wait_for($node, 'SELECT count(*) = 4 FROM fewer_q');
+is(results('fewer'), "00:00:00|a|27\n00:00:10|a|30\n00:00:20|a|3\n00:01:40|b|9", 'the stream goes on without it when the operator says so');
+is($node->safe_psql('postgres', "SELECT string_agg(partition || ' ' || idle || ' ' || (problem IS NULL) || ' ' || (records + gaps = next_offset - start_offset), ', ' ORDER BY partition)
+	FROM stream_engine.stat_partitions WHERE query = 'fewer_q'::regclass"), '0 false true true, 1 true true true, 2 true true true', 'all are accounted for');
+$broker->add_partitions($fewer, 2);
+$broker->produce($fewer, 1, map { record('c', $_) } 111 .. 125);
+wait_for($node, "SELECT problem LIKE '%is in the topic again%' FROM stream_engine.stat_partitions WHERE query = 'fewer_q'::regclass AND partition = 1");
+$node->safe_psql('postgres', "SELECT stream_engine.resume('fewer', start => 'earliest')");
+wait_for_all($node, 'fewer_q');
+$broker->produce($fewer, $_, record('d', 200)) foreach 0, 1;
+wait_for($node, "SELECT count(*) = 7 FROM fewer_q");
+is(results('fewer'), "00:00:00|a|27\n00:00:10|a|30\n00:00:20|a|3\n00:01:40|b|9\n00:01:50|b|6\n00:01:50|c|9\n00:02:00|c|6", 'and with it again');
+
 leaves_nothing($node);
 done_testing();
