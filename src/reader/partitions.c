@@ -173,18 +173,19 @@ se_partitions_load(Reader *reader)
 }
 
 /*
- * Ask the source why last records were not to be had.  May raise its errors.
+ * Ask the source why last records of the partitions that it has were not to be had.  May raise
+ * its errors.
  */
 static void
-ask_for_unfound(Reader *reader, int timeout_ms)
+ask_for_unfound(Reader *reader, int npartitions, int timeout_ms)
 {
-	for (int i = 0; i < reader->npartitions; i++)
+	for (int i = 0; i < Min(reader->npartitions, npartitions); i++)
 	{
 		ReaderPartition *partition = &reader->partitions[i];
 		int64		low;
 		int64		high;
 
-		if (!partition->unfound || partition->missing_since != 0)
+		if (!partition->unfound)
 			continue;
 		reader->routine->offsets(reader->source, i, timeout_ms, &low, &high);
 		partition->unfound = false;
@@ -238,15 +239,15 @@ note_missing(Reader *reader, int npartitions)
 				store_problem(reader, i, psprintf("partition %d is in the topic again, without which the stream has gone on",
 												  i));
 		}
-		else if (partition->lost)
-			continue;
 		else if (partition->missing_since == 0)
 			partition->missing_since = now;
-		else if (TimestampDifferenceExceeds(partition->missing_since, now, MISSING_MS))
+		else if (!partition->lost &&
+				 TimestampDifferenceExceeds(partition->missing_since, now, MISSING_MS))
+		{
 			store_problem(reader, i, psprintf("partition %d is not in the topic any more, which has %d: the topic was made anew",
 											  i, npartitions));
-		if (partition->lost)
 			partition->unverified = partition->unfound = false;
+		}
 	}
 }
 
@@ -264,8 +265,8 @@ se_partitions_discover(Reader *reader, int timeout_ms)
 	int			npartitions = reader->routine->partitions(reader->source, timeout_ms);
 	int64	   *lows;
 
+	ask_for_unfound(reader, npartitions, timeout_ms);
 	note_missing(reader, npartitions);
-	ask_for_unfound(reader, timeout_ms);
 	if (npartitions <= known)
 		return false;
 	if (known == 0)
