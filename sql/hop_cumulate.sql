@@ -111,7 +111,7 @@ SELECT stream_engine.create_stream('ticks', server => 'ticks_server', topic => '
 	columns => 't timestamptz EPOCH ''s''', event_time => 't', watermark_delay => '0', staging_retention => '0');
 SELECT stream_engine.create_query('long_hop', $$
 	SELECT count(*) AS n FROM ticks GROUP BY hop(t, '6000 seconds', every => '1 second') $$);
-CALL stream_engine.wait('ticks', '1 minute');
+CALL stream_engine.wait('ticks', '10 minutes');
 SELECT stream_engine.next_window_end('long_hop');
 SELECT count(*), sum(n), max(window_end) FROM long_hop;
 
