@@ -23,8 +23,9 @@
  *	  lock, so they find a chunk in one place or in the other.  Locks on segments
  *	  are taken conditionally, so that nobody waits behind the manager.  With many
  *	  readers there may be no instant without a commit; then, when there is no room, the
- *	  manager queues as others do, for PATIENCE_MS, and after that in vain not for
- *	  another IMPATIENCE_MS.
+ *	  manager queues as others do: for PATIENCE_MS, and if that was in vain, for
+ *	  commits take longer, for twice as long the next time.  Commits that begin
+ *	  meanwhile wait, but for no more than a fifth of the time.
  *
  *	  Who appends asks which segment is current when he has locked all of them, and
  *	  not his snapshot.  So once nobody holds such a lock, nothing is added to
@@ -88,9 +89,9 @@ enum
 #define LOCK_ATTEMPTS 10
 #define LOCK_RETRY_MS 5
 
-/* How long others' commits may have to wait behind the manager, and how long not after that. */
+/* How long others' commits may have to wait behind the manager, at first and at most. */
 #define PATIENCE_MS 200
-#define IMPATIENCE_MS 1000
+#define MAX_PATIENCE_MS 1600
 
 typedef struct Segment
 {
@@ -273,19 +274,25 @@ is_wanted(int segment)
 static bool
 queue_for_segment(int segment, LOCKMODE mode)
 {
-	static TimestampTz failed_at = 0;
+	static int	patience = PATIENCE_MS;
+	static TimestampTz not_before = 0;
+	char		timeout[12];
 	MemoryContext context = CurrentMemoryContext;
 	ResourceOwner owner = CurrentResourceOwner;
 	volatile bool locked = true;
 
-	if (!TimestampDifferenceExceeds(failed_at, GetCurrentTimestamp(), IMPATIENCE_MS))
+	if (GetCurrentTimestamp() < not_before)
 		return false;
+	snprintf(timeout, sizeof(timeout), "%d", patience);
 	BeginInternalSubTransaction(NULL);
 	PG_TRY();
 	{
-		(void) set_config_option("lock_timeout", CppAsString2(PATIENCE_MS), PGC_USERSET,
-								 PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0, false);
+		int			settings = NewGUCNestLevel();
+
+		(void) set_config_option("lock_timeout", timeout, PGC_USERSET, PGC_S_SESSION,
+								 GUC_ACTION_SAVE, true, 0, false);
 		LockRelationOid(segment_relid(segment), mode);
+		AtEOXact_GUC(true, settings);
 		ReleaseCurrentSubTransaction();
 	}
 	PG_CATCH();
@@ -299,7 +306,8 @@ queue_for_segment(int segment, LOCKMODE mode)
 		if (error->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE)
 			ReThrowError(error);
 		FreeErrorData(error);
-		failed_at = GetCurrentTimestamp();
+		not_before = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), 4 * patience);
+		patience = Min(2 * patience, MAX_PATIENCE_MS);
 		locked = false;
 	}
 	PG_END_TRY();

@@ -1,8 +1,9 @@
 
 # Rule: the state log stays within 4 x the live state + 64 MB though a session holds a
-# snapshot all the time, and others' commits leave no instant without a lock on it; that session gets "snapshot too old" from _live and never a
-# wrong answer, other sessions get all; results are those of plain SQL, also when
-# the server is killed while chunks move and segments are emptied.
+# snapshot all the time, and others' commits leave no instant without a lock on it; that
+# session gets "snapshot too old" from _live and never a wrong answer, other sessions get
+# all; results are those of plain SQL, also when the server is killed while chunks move and
+# segments are emptied.
 
 use strict;
 use warnings FATAL => 'all';
