@@ -491,7 +491,8 @@ reposition(SeStream *stream, const char *start)
 	se_spi("UPDATE stream_engine.reader_partition p SET gone = true, problem = NULL,"
 		   " last_offset = NULL, last_timestamp = NULL, last_checksum = NULL"
 		   " FROM stream_engine.reader r WHERE r.id = p.reader AND r.stream = $1"
-		   " AND p.partition >= $2", 2, types, values, NULL, SPI_OK_UPDATE);
+		   " AND p.partition >= $2 AND p.problem IS NOT NULL", 2, types, values, NULL,
+		   SPI_OK_UPDATE);
 	se_catalog_end(&scope);
 }
 
