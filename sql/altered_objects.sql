@@ -6,9 +6,6 @@ SET datestyle = 'ISO';
 SET client_min_messages = 'warning';
 CREATE SCHEMA altered_objects;
 SET search_path = altered_objects, public;
-\getenv src PG_ABS_SRCDIR
-\set until :src '/sql/until.inc'
-\i :until
 
 CREATE TABLE log (partition int, "offset" bigint, timestamp timestamptz, key bytea, value bytea,
 	PRIMARY KEY (partition, "offset"));
